@@ -1,0 +1,12 @@
+//! A key-value web service over the MySQL and MariaDB servers you already run: write to the master,
+//! read from any. ARCHITECTURE.md is the map; each module's documentation is its design.
+
+pub mod clock;
+pub mod partition;
+pub mod record;
+pub mod rules;
+pub mod store;
+pub mod topology;
+pub mod vector;
+pub mod version;
+pub mod write;

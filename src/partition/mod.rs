@@ -1,0 +1,450 @@
+//! One partition: a database that holds a full copy, whatever its engine.
+//!
+//! # Contract
+//!
+//! A [`Partition`] is one open connection. Each method is one transaction: all of it or nothing
+//! happens, and what it read is one snapshot. When a mutating method returns `Ok`, its effect is
+//! durable; while it runs, and after an error other than [`PartitionError::Refused`] and
+//! [`PartitionError::Unreachable`], the effect may be visible, durable, or neither.
+//!
+//! What the transactions do is written once, in [`transaction`], over the handful of statements that
+//! an engine offers inside a transaction ([`tables::Tables`]). So the code that the simulation attacks
+//! over the memory engine is the code that runs on the others.
+//!
+//! # Words
+//!
+//! *vector*: per origin, how far this partition has that origin's log; for its own id, its clock.
+//! *floor*: per origin, up to here the log may have been trimmed and tombstones collected. *early*: a
+//! log entry above the cursor of its origin, brought by a push or carried by a page.
+//!
+//! # Invariants
+//!
+//! LOG-1 (no row above its origin's floor without its log entry), CUR-1 (a cursor moves with the rows
+//! and entries that it covers), VER-1 (a version is given once), FENCE-1 (no write below the clock's
+//! epoch) hold after every transaction; VEC-1 follows.
+
+pub mod engine;
+// memory
+pub mod tables;
+// transaction
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+
+use crate::record::{Key, Record};
+use crate::topology::Topology;
+use crate::vector::Vector;
+use crate::version::{Epoch, PartitionId, RunId, Seq, SetId, Version};
+use crate::write::{Outcome, Write};
+
+/// The schema that this binary reads and writes.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// How far the first opening in a server run raises the sequence: more than any crash can have taken
+/// back, since a lane's batch has at most a few hundred rows and only one is in flight.
+pub const OPENING_JUMP: u64 = 65_536;
+
+/// How often a partition was reseeded; it only rises.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReseedNumber(pub u64);
+
+/// Whose database this is, as written into it by `init`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The set that it belongs to.
+    pub set: SetId,
+    /// Its own id in that set.
+    pub partition: PartitionId,
+    /// The schema that it was created with.
+    pub schema: u32,
+    /// The topology that it stores.
+    pub topology: Topology,
+}
+
+/// What a partition says of itself, in one snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Its own id.
+    pub partition: PartitionId,
+    /// The server run that it lives in.
+    pub run: RunId,
+    /// Its clock.
+    pub epoch: Epoch,
+    /// The last sequence that it gave.
+    pub seq: Seq,
+    /// How far it has every origin's log; its own: (epoch, seq).
+    pub vector: Vector,
+    /// Up to where it may have trimmed.
+    pub floors: Vector,
+    /// The newest log entry of every origin, early ones included.
+    pub heads: Vector,
+    /// How often it was reseeded.
+    pub reseed: ReseedNumber,
+    /// Whether a reseed is under way: it serves nothing and is nobody's source.
+    pub reseeding: bool,
+}
+
+/// One row pushed ahead of the log, for an acknowledgement by more than the master.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Push {
+    /// The row as it was committed at the master.
+    pub row: Record,
+    /// The epoch of the topology that the pusher acts under.
+    pub epoch: Epoch,
+    /// The target's reseed number when the push began.
+    pub reseed: ReseedNumber,
+}
+
+/// A point read.
+#[derive(Clone, Debug)]
+pub struct Get<'a> {
+    /// The keys, each at most once.
+    pub keys: &'a [Key],
+    /// Values above this many bytes are left behind: [`Found::Large`].
+    pub inline_bytes_max: usize,
+}
+
+/// What a point read found, a place per key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetched {
+    /// In the order of the keys; `None`: no row at all.
+    pub rows: Vec<Option<Found>>,
+    /// The partition's own time, which judges expiry: milliseconds since 1970 UTC.
+    pub now_ms: i64,
+}
+
+/// A row, or the news that it is too large for this read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// The row, tombstones and expired ones included.
+    Row(Record),
+    /// The value has this many bytes: read it alone, off the fast path.
+    Large {
+        /// The size of the value.
+        bytes: usize,
+    },
+}
+
+/// A list of keys in byte order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// Only keys that begin so.
+    pub prefix: Bytes,
+    /// Only keys above this one.
+    pub after: Option<Bytes>,
+    /// At most so many visible keys.
+    pub keys_max: usize,
+    /// At most so many rows are looked at, tombstones included.
+    pub scanned_max: usize,
+    /// Values are returned and cut off at this many bytes in all; `None`: keys only.
+    pub value_bytes_max: Option<usize>,
+}
+
+/// A page of a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// The visible rows; without their values unless asked for.
+    pub rows: Vec<Record>,
+    /// Where to read on; `None`: that was all.
+    pub next: Option<Bytes>,
+}
+
+/// One log entry: this write touched this key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Who assigned the version.
+    pub origin: PartitionId,
+    /// Which write.
+    pub version: Version,
+    /// Which key.
+    pub key: Key,
+}
+
+/// Which origins' logs to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origins {
+    /// All, but that of the reader itself.
+    AllBut(Option<PartitionId>),
+    /// These.
+    Only(BTreeSet<PartitionId>),
+}
+
+impl Origins {
+    /// Whether `origin` is among them.
+    pub fn contain(&self, origin: PartitionId) -> bool {
+        match self {
+            Self::AllBut(left_out) => *left_out != Some(origin),
+            Self::Only(origins) => origins.contains(&origin),
+        }
+    }
+}
+
+/// Asks for what lies above a position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageRequest {
+    /// The position: entries above it, per origin.
+    pub from: Vector,
+    /// Which logs.
+    pub origins: Origins,
+    /// At most so many entries.
+    pub entries_max: usize,
+    /// Rows are cut off at this weight, but for the first.
+    pub bytes_max: usize,
+}
+
+/// What one origin's log adds to a page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Whose log.
+    pub origin: PartitionId,
+    /// Where reading started.
+    pub from: Version,
+    /// Where it ended: the last entry, or the source's cursor.
+    pub end: Version,
+    /// Up to here the page is complete for whoever stands at `from`: where its cursor may go.
+    pub claim: Version,
+}
+
+/// What a source has above a position, in one snapshot, with the current rows of the keys named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The source's own description, from the same snapshot.
+    pub source: Status,
+    /// One per origin that was read.
+    pub segments: Vec<Segment>,
+    /// The entries, per origin in version order.
+    pub entries: Vec<Entry>,
+    /// The current rows of the keys named, whatever their version and origin.
+    pub rows: Vec<Record>,
+    /// Whether the limits cut it: there is more to read.
+    pub cut: bool,
+}
+
+impl Page {
+    /// Whether there is nothing in it: no entry, and no cursor that it could move.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.segments.iter().all(|segment| segment.claim <= segment.from)
+    }
+
+    /// The greatest epoch among its rows.
+    pub fn newest_epoch(&self) -> Option<Epoch> {
+        self.rows.iter().map(|row| row.version.epoch()).max()
+    }
+}
+
+/// What an applied page changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Rows that were newer than what stood.
+    pub rows: usize,
+    /// Their weight in bytes.
+    pub bytes: usize,
+    /// Whether anything at all was written.
+    pub changed: bool,
+}
+
+/// Moves the floors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trim {
+    /// The epoch of the topology under which the voters' cursors were read.
+    pub epoch: Epoch,
+    /// The floor that all voters allow.
+    pub floor: Vector,
+    /// The partition's reseed number when its cursors were read.
+    pub reseed: ReseedNumber,
+    /// At most so many log entries in this transaction.
+    pub entries_max: usize,
+}
+
+/// What a trim removed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Trimmed {
+    /// Log entries.
+    pub entries: usize,
+    /// Tombstones.
+    pub tombstones: usize,
+    /// Whether the limit cut it: there is more to remove.
+    pub cut: bool,
+}
+
+/// A chunk of rows in key order, both spaces, tombstones included, in one snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// The source's own description, from the same snapshot.
+    pub source: Status,
+    /// The rows.
+    pub rows: Vec<Record>,
+    /// Whether rows remain after the last one.
+    pub more: bool,
+}
+
+/// One step of a reseed, each a transaction at the target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReseedStep {
+    /// Empties data, logs and cursors, draws a new number, sets the flag.
+    Begin,
+    /// Copies rows; each brings its log entry.
+    Rows(Vec<Record>),
+    /// Copies log entries.
+    Log(Vec<Entry>),
+    /// Sets floors and cursors, raises the clock, clears the flag.
+    End {
+        /// The vector that was noted before the first row was read.
+        noted: Vector,
+        /// The source's floors, from the snapshot of its last log entries.
+        floors: Vector,
+    },
+}
+
+/// Why a partition would not do what was asked: nothing has changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The clock's epoch is not that of the request.
+    #[error("fenced: the partition's clock is at epoch {clock}")]
+    Fenced {
+        /// The epoch of the clock.
+        clock: Epoch,
+    },
+    /// A cursor is below where the page started.
+    #[error("the page starts above the cursor of origin {origin}: another pass was here")]
+    CursorMoved {
+        /// Whose cursor.
+        origin: PartitionId,
+    },
+    /// The source is below a floor of the target.
+    #[error("the source is below the floor of origin {origin}: it never saw what was collected")]
+    SourceBelowFloor {
+        /// Whose floor.
+        origin: PartitionId,
+    },
+    /// The reader is below a floor of this partition.
+    #[error("the position is below the floor of origin {origin}: its log has been trimmed")]
+    BelowFloor {
+        /// Whose floor.
+        origin: PartitionId,
+    },
+    /// A reseed began in between, or is under way.
+    #[error("the partition is being reseeded, or was since the request began")]
+    Reseeding,
+    /// The server was restarted since.
+    #[error("the server has been restarted since the connection was made")]
+    RunEnded,
+    /// 44 bits of sequence are used up.
+    #[error("the partition has given its last sequence number")]
+    SequenceExhausted,
+    /// The database holds nothing.
+    #[error("the database holds no partition; run `datastore init`")]
+    Empty,
+}
+
+/// An error of the outside world, boxed where the engine's type is nobody else's business.
+pub type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a transaction did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum PartitionError {
+    /// It would not: nothing has changed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It could not be asked: nothing has changed.
+    #[error("the partition cannot be reached")]
+    Unreachable(#[source] Source),
+    /// It was asked and did not answer: anything may have happened.
+    #[error("the partition did not answer; what was asked may have happened")]
+    OutcomeUnknown(#[source] Source),
+    /// Locked by others for too long: nothing has changed.
+    #[error("the partition is busy")]
+    Busy(#[source] Source),
+    /// No room: nothing has changed.
+    #[error("the partition has no room left")]
+    Full(#[source] Source),
+    /// What is stored contradicts itself.
+    #[error("the partition is damaged: {what}")]
+    Damaged {
+        /// What contradicts.
+        what: String,
+    },
+    /// The engine refused a statement: nothing has changed.
+    #[error("the engine refused `{statement}`")]
+    Engine {
+        /// The name of the statement.
+        statement: &'static str,
+        /// What the engine said.
+        #[source]
+        source: Source,
+    },
+}
+
+impl PartitionError {
+    /// Whether the connection is still good for another transaction.
+    pub const fn keeps_connection(&self) -> bool {
+        match self {
+            Self::Refused(Refusal::RunEnded) | Self::Unreachable(_) | Self::OutcomeUnknown(_) => {
+                false
+            }
+            Self::Refused(_) | Self::Busy(_) | Self::Full(_) => true,
+            Self::Damaged { .. } | Self::Engine { .. } => false,
+        }
+    }
+
+    /// Whether nothing was changed for certain.
+    pub const fn is_without_effect(&self) -> bool {
+        !matches!(self, Self::OutcomeUnknown(_))
+    }
+}
+
+/// The result of a transaction.
+pub type Result<T, E = PartitionError> = std::result::Result<T, E>;
+
+/// One open connection to a partition; see the module's contract.
+pub trait Partition {
+    /// Whose database it is; `None` where nothing was founded yet.
+    fn identity(&mut self) -> Result<Option<Identity>>;
+
+    /// Creates the schema and writes `identity` where nothing stands; returns what stands then. Of
+    /// two at once the first wins.
+    fn found(&mut self, identity: &Identity) -> Result<Identity>;
+
+    /// What it says of itself.
+    fn status(&mut self) -> Result<Status>;
+
+    /// OPEN-1: the first transaction of a write lane's connection. In a new server run it jumps over
+    /// [`OPENING_JUMP`] sequences and notes the gap; it commits in any case. Returns the clock's epoch.
+    fn open_lane(&mut self) -> Result<Epoch>;
+
+    /// Raises the clock to `epoch` at least; clocks never go down.
+    fn raise(&mut self, epoch: Epoch) -> Result<()>;
+
+    /// Group commit under `epoch`: fence and sequence, evaluation in order, rows and log entries. An
+    /// outcome per write.
+    fn commit(&mut self, epoch: Epoch, writes: &[Write]) -> Result<Vec<Outcome>>;
+
+    /// Takes a row ahead of the log, with its entry; returns once it is held here.
+    fn push(&mut self, push: &Push) -> Result<()>;
+
+    /// Point reads.
+    fn get(&mut self, get: &Get<'_>) -> Result<Fetched>;
+
+    /// Keys in byte order, from the data space.
+    fn list(&mut self, range: &Range) -> Result<Listing>;
+
+    /// What stands above a position. Not yet durable: see [`Partition::barrier`].
+    fn page(&mut self, request: &PageRequest) -> Result<Page>;
+
+    /// BAR-1: makes durable whatever was visible here, over the same server run, before the call.
+    fn barrier(&mut self, run: RunId) -> Result<()>;
+
+    /// Applies a page that was asked for under the reseed number `reseed`.
+    fn apply(&mut self, page: &Page, reseed: ReseedNumber) -> Result<Applied>;
+
+    /// Moves floors, trims logs, collects tombstones.
+    fn trim(&mut self, trim: &Trim) -> Result<Trimmed>;
+
+    /// Rows in key order above `after`, for a reseed.
+    fn scan(&mut self, after: Option<&Key>, rows_max: usize, bytes_max: usize) -> Result<Chunk>;
+
+    /// One step of a reseed under `number` (which [`ReseedStep::Begin`] ignores and draws anew).
+    /// Returns the number that stands.
+    fn reseed(&mut self, number: ReseedNumber, step: &ReseedStep) -> Result<ReseedNumber>;
+}

@@ -1,0 +1,128 @@
+//! What an engine offers inside one transaction: the statements, and nothing of the protocol.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+use super::{Entry, Identity, Result};
+use crate::record::{Key, Record, Space};
+use crate::version::{Epoch, PartitionId, RunId, Seq, Version};
+
+/// The one row of table `clock`, without the names of set and partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClockRow {
+    /// The id of the partition, written once.
+    pub partition: PartitionId,
+    /// Fencing number; never goes down.
+    pub epoch: Epoch,
+    /// The last sequence given; never goes down.
+    pub seq: Seq,
+    /// The server run of the last opening.
+    pub run: RunId,
+    /// How often the partition was reseeded; never goes down.
+    pub reseed: u64,
+    /// Whether a reseed is under way.
+    pub reseeding: bool,
+}
+
+/// A row of table `cursor`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CursorRow {
+    /// Whose log.
+    pub origin: PartitionId,
+    /// How far this partition has it; unused for the partition's own id.
+    pub cursor: Version,
+    /// Up to where it may have been trimmed here.
+    pub floor: Version,
+}
+
+/// A stretch of one space in key order.
+#[derive(Clone, Debug)]
+pub struct Stretch<'a> {
+    /// Which table.
+    pub space: Space,
+    /// Keys that begin so; empty: all.
+    pub prefix: &'a Bytes,
+    /// Keys above this one only.
+    pub after: Option<&'a Bytes>,
+    /// At most so many rows.
+    pub rows_max: usize,
+    /// Whether values are read; else they come back empty.
+    pub values: bool,
+}
+
+/// What a point read of one key found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cell {
+    /// The row.
+    Row(Record),
+    /// Its value has more bytes than asked for.
+    Large(usize),
+}
+
+/// The statements of an engine inside one open transaction. In a writing transaction
+/// [`Tables::clock`] locks: two writing transactions of one partition are one after the other.
+pub trait Tables {
+    /// The identity written by `found`; `None` where the database is empty.
+    fn identity(&mut self) -> Result<Option<Identity>>;
+    /// Creates the schema where it is missing.
+    fn create(&mut self) -> Result<()>;
+    /// Writes the identity into an empty schema.
+    fn set_identity(&mut self, identity: &Identity, run: RunId) -> Result<()>;
+
+    /// The run of the server that this transaction is in.
+    fn run(&mut self) -> Result<RunId>;
+    /// The database's own time: milliseconds since 1970 UTC.
+    fn now_ms(&mut self) -> Result<i64>;
+
+    /// The clock row, locked in a writing transaction.
+    fn clock(&mut self) -> Result<ClockRow>;
+    /// Writes the clock row.
+    fn set_clock(&mut self, clock: &ClockRow) -> Result<()>;
+    /// Notes a jump of the sequence: (last before, first after).
+    fn note_jump(&mut self, before: Seq, after: Seq) -> Result<()>;
+    /// A small write outside `clock`, for a barrier.
+    fn touch(&mut self) -> Result<()>;
+
+    /// All cursors and floors.
+    fn cursors(&mut self) -> Result<Vec<CursorRow>>;
+    /// Writes cursors and floors.
+    fn put_cursors(&mut self, cursors: &[CursorRow]) -> Result<()>;
+
+    /// The newest log entry of an origin; [`Version::ZERO`] where there is none.
+    fn head(&mut self, origin: PartitionId) -> Result<Version>;
+    /// Log entries of an origin above `after`, in version order.
+    fn entries(&mut self, origin: PartitionId, after: Version, max: usize) -> Result<Vec<Entry>>;
+    /// Adds log entries; one that stands already is left alone.
+    fn put_entries(&mut self, entries: &[Entry]) -> Result<()>;
+    /// Removes the entries of an origin up to and including `upto`.
+    fn remove_entries(&mut self, origin: PartitionId, upto: Version) -> Result<()>;
+
+    /// A row's value and all, or its size; `None`: no such row.
+    fn cell(&mut self, key: &Key, value_bytes_max: usize) -> Result<Option<Cell>>;
+    /// The rows of these keys that exist.
+    fn rows(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Record>>;
+    /// The versions of these keys' rows that exist.
+    fn versions(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Version>>;
+    /// Writes rows, whatever stands.
+    fn put_rows(&mut self, rows: &[&Record]) -> Result<()>;
+    /// Removes rows.
+    fn remove_rows(&mut self, keys: &[&Key]) -> Result<()>;
+    /// Rows in key order, tombstones included.
+    fn stretch(&mut self, stretch: &Stretch<'_>) -> Result<Vec<Record>>;
+
+    /// Removes all rows, log entries and cursors.
+    fn clear(&mut self) -> Result<()>;
+}
+
+/// A connection that can run transactions. Whoever offers this is a [`super::Partition`].
+pub trait Transact {
+    /// Whether whatever a transaction shows is durable: then a barrier has nothing to do.
+    const VISIBLE_IS_DURABLE: bool;
+
+    /// Runs `work` on one snapshot.
+    fn reading<T>(&mut self, work: impl FnOnce(&mut dyn Tables) -> Result<T>) -> Result<T>;
+
+    /// Runs `work` in one transaction, alone; an error rolls it back. Durable when it returns.
+    fn writing<T>(&mut self, work: impl FnOnce(&mut dyn Tables) -> Result<T>) -> Result<T>;
+}

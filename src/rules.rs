@@ -1,0 +1,125 @@
+//! The protective rules of the protocol, each with its name.
+//!
+//! Every rule is one condition or one step that looks superfluous until a crash, a stall or a second
+//! front end comes in between. The simulation takes them away one at a time (feature `ablation`) and
+//! requires that a checker notices; without the feature [`Rule::in_force`] is `true` at compile time.
+//!
+//! The letters name the histories that showed the need: H1-H19 and K1-K12, the ways in which earlier
+//! forms of the protocol lost data (`tests/simulation/holes.rs`).
+
+/// A protective rule: section 3 (writing), 4 (reading) and 5 (sync) of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rule {
+    /// A commit goes on only if the clock's epoch is that of the topology it was routed by.
+    Fence,
+    /// A lane takes only writes of slots that its partition masters under the lane's topology.
+    Route,
+    /// The first opening in a server run jumps over sequences that a crash may have taken back (H5).
+    OpeningJump,
+    /// A lane's first transaction commits alone, so that the jump is durable before a key rests on
+    /// it (K11).
+    OpeningAlone,
+    /// A clock below the topology is raised before the first write, push or trim there.
+    RaiseClock,
+    /// A push is refused where the clock has a higher epoch (H12).
+    PushFence,
+    /// A pushed row at or below the target's cursor counts as held and is not applied (H4).
+    PushCovered,
+    /// A pushed row brings its log entry along (K6).
+    PushEntry,
+    /// A push goes on only if the reseed number it began under still stands (K2).
+    PushReseed,
+    /// A push is made only of what the master's commit has made durable.
+    PushAfterCommit,
+    /// A page ends at the vector of its own snapshot, not at a head read before (H1).
+    SnapshotBound,
+    /// A page carries early entries, those above the source's own cursor (H11).
+    EarlyEntries,
+    /// A page that reads on above the source's cursor moves no cursor over what lies between.
+    ContiguousClaim,
+    /// A source that has trimmed what the target lacks is no source (H6, K10).
+    TargetAboveFloors,
+    /// A page leaves its source only after a commit there made it durable (H5).
+    Barrier,
+    /// A page is applied only if the reseed number it was asked under still stands (K2).
+    ApplyReseed,
+    /// A page is applied only if the target's cursors still stand at or above where it started (H3).
+    CursorStands,
+    /// A page is applied only if its source's vector is at or above the target's floors (K3).
+    SourceAboveFloors,
+    /// A page is applied only under a topology that is not older than its newest row (K7).
+    TopologyFresh,
+    /// A row that a page brings has its log entry, also when the page ends below it (K6).
+    RowEntry,
+    /// Only a greater version replaces a row.
+    GreaterVersion,
+    /// A page raises the target's clock to the highest epoch in its rows (K9).
+    ApplyRaise,
+    /// Trimming waits for every voter, absent ones included (H8).
+    TrimAllVoters,
+    /// A cursor read for trimming is made durable before it counts (K8).
+    TrimBarrier,
+    /// Cursors count, and a floor is applied, only where the clock is at the topology's epoch (K9).
+    TrimEpoch,
+    /// A partition trims at most to its own cursor.
+    TrimOwnCursor,
+    /// A reseeding partition, and one that was reseeded since, is not trimmed.
+    TrimReseed,
+    /// Reseeding begins with emptying data, log and cursors (K2).
+    ReseedEmpties,
+    /// A reseed step goes on only under the number that its beginning drew (K2).
+    ReseedNumber,
+    /// The source of a reseed stays in one server run and is not itself reseeded.
+    ReseedSource,
+    /// A reseed starts again when a floor of the source has passed the noted vector.
+    ReseedAgain,
+    /// A reseed copies the source's log up to the noted vector (K1).
+    ReseedLog,
+    /// A reseed ends with a clock at the highest epoch that it has copied (K9).
+    ReseedRaise,
+    /// A reseeding partition serves nothing and is nobody's source (K2).
+    ReseedSilent,
+    /// A session read is served only by a partition whose vector covers the token.
+    SessionCovered,
+    /// A vector counts only for the connection, thus the server run, that it was read over.
+    VectorOfRun,
+    /// A feed page is served only by a partition whose vector covers the position (H17).
+    FeedCovered,
+    /// A feed position below a floor is told to start again, never served a gap (H5).
+    FeedFloor,
+}
+
+impl Rule {
+    /// Whether the rule holds. Constant, but for builds with feature `ablation`.
+    #[cfg(not(feature = "ablation"))]
+    #[inline]
+    pub const fn in_force(self) -> bool {
+        true
+    }
+
+    /// Whether the rule holds on this thread.
+    #[cfg(feature = "ablation")]
+    pub fn in_force(self) -> bool {
+        ablation::REMOVED.get() != Some(self)
+    }
+}
+
+/// Taking a rule away, for the simulation.
+#[cfg(feature = "ablation")]
+pub mod ablation {
+    use std::cell::Cell;
+
+    use super::Rule;
+
+    thread_local! {
+        pub(super) static REMOVED: Cell<Option<Rule>> = const { Cell::new(None) };
+    }
+
+    /// Runs `work` on this thread without `rule`.
+    pub fn without<T>(rule: Option<Rule>, work: impl FnOnce() -> T) -> T {
+        let before = REMOVED.replace(rule);
+        let result = work();
+        REMOVED.set(before);
+        result
+    }
+}

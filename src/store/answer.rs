@@ -1,0 +1,135 @@
+//! What the store is asked and what it answers.
+
+use std::sync::Arc;
+
+use crate::partition::PartitionError;
+use crate::record::Record;
+use crate::vector::{Token, Vector};
+use crate::version::{PartitionId, Version};
+use crate::write::Outcome;
+
+/// What a read needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Any partition that can serve.
+    Any,
+    /// A partition whose vector covers this one.
+    Session(Vector),
+    /// The partition of this name, as it is.
+    At(String),
+}
+
+/// The partition that an answer comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Serving {
+    /// The partition's id.
+    pub id: PartitionId,
+    /// The partition's name.
+    pub name: Arc<str>,
+}
+
+/// The answer to a point read.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// The visible row, if any.
+    pub record: Option<Record>,
+    /// Who served it.
+    pub served_by: Serving,
+    /// What the reader has seen now: the token that came in, joined with the row or tombstone seen.
+    pub session: Token,
+}
+
+/// The answer to a list.
+#[derive(Clone, Debug)]
+pub struct List {
+    /// Visible rows in key order; values are there if they were asked for.
+    pub rows: Vec<Record>,
+    /// The last key looked at, where there is more.
+    pub next: Option<bytes::Bytes>,
+    /// Who served it.
+    pub served_by: Serving,
+    /// What the reader has seen now.
+    pub session: Token,
+}
+
+/// The answer to a write.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The master that judged it.
+    pub served_by: Serving,
+    /// What the writer has seen now: the token that came in, joined with what was written.
+    pub session: Token,
+}
+
+/// Why the store has no answer. Nothing here knows HTTP.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum StoreError {
+    /// No partition has this name.
+    #[error("no partition is named {name:?}")]
+    NoSuchPartition {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<Arc<str>>,
+    },
+    /// The token is of another set.
+    #[error("the session token belongs to another set of partitions")]
+    ForeignToken,
+    /// No partition covers the token in time.
+    #[error("no partition has yet what the session has seen of origin {origin}: {version}")]
+    TooStale {
+        /// The first origin that is not covered.
+        origin: PartitionId,
+        /// The version that the session has seen.
+        version: Version,
+    },
+    /// A version that no partition can have any more.
+    #[error("what the session has seen of origin {origin} is lost: {version}")]
+    SessionLost {
+        /// Whose write it was.
+        origin: PartitionId,
+        /// Which write.
+        version: Version,
+    },
+    /// Certainly nothing was written; the request may be repeated.
+    #[error("the write was not made")]
+    NotWritten {
+        /// The master that would have taken it.
+        partition: Arc<str>,
+        /// Why.
+        #[source]
+        source: Arc<PartitionError>,
+    },
+    /// The write may stand or not.
+    #[error("the write was sent and no answer came: it may stand or not")]
+    OutcomeUnknown {
+        /// The master that was asked.
+        partition: Arc<str>,
+    },
+    /// The read did not come through.
+    #[error("no partition could serve the read")]
+    Unreadable {
+        /// The partition that was asked last.
+        partition: Arc<str>,
+        /// Why.
+        #[source]
+        source: Arc<PartitionError>,
+    },
+    /// Too much is waiting already; nothing was done.
+    #[error("too many requests are waiting for partition {partition}")]
+    Overloaded {
+        /// Whose queue is full.
+        partition: Arc<str>,
+    },
+    /// The deadline passed before it was begun; nothing was done.
+    #[error("the deadline passed while the request waited for partition {partition}")]
+    DeadlinePassed {
+        /// Whose queue it waited in.
+        partition: Arc<str>,
+    },
+    /// The service is draining; nothing was done.
+    #[error("the service is shutting down")]
+    Stopping,
+}

@@ -1,0 +1,3 @@
+//! Routes one read or one write.
+
+pub mod answer;
