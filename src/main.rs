@@ -1,1 +1,3 @@
+//! The `datastore` binary.
+
 fn main() {}

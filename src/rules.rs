@@ -37,8 +37,9 @@ pub enum Rule {
     EarlyEntries,
     /// A page that reads on above the source's cursor moves no cursor over what lies between.
     ContiguousClaim,
-    /// A source that has trimmed what the target lacks is no source (H6, K10).
-    TargetAboveFloors,
+    /// Whoever is below a floor of a source gets no page from it: a target stops, a follower is told
+    /// to start again (H5, H6, K10).
+    AboveFloors,
     /// A page leaves its source only after a commit there made it durable (H5).
     Barrier,
     /// A page is applied only if the reseed number it was asked under still stands (K2).
@@ -85,8 +86,6 @@ pub enum Rule {
     VectorOfRun,
     /// A feed page is served only by a partition whose vector covers the position (H17).
     FeedCovered,
-    /// A feed position below a floor is told to start again, never served a gap (H5).
-    FeedFloor,
 }
 
 impl Rule {

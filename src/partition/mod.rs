@@ -24,9 +24,9 @@
 //! epoch) hold after every transaction; VEC-1 follows.
 
 pub mod engine;
-// memory
+pub mod memory;
 pub mod tables;
-// transaction
+pub mod transaction;
 
 use std::collections::BTreeSet;
 

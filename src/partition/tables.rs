@@ -104,6 +104,8 @@ pub trait Tables {
     fn rows(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Record>>;
     /// The versions of these keys' rows that exist.
     fn versions(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Version>>;
+    /// Origin and version of this key's row, if it is a tombstone.
+    fn tombstone(&mut self, key: &Key) -> Result<Option<(PartitionId, Version)>>;
     /// Writes rows, whatever stands.
     fn put_rows(&mut self, rows: &[&Record]) -> Result<()>;
     /// Removes rows.

@@ -1,0 +1,360 @@
+//! Engine `memory`: a partition in the process's own memory.
+//!
+//! It is gone with its process, thus for embedded copies, tests and trials; and it is what the
+//! simulation attacks the protocol over. Whoever reads holds the shared lock, whoever writes the
+//! exclusive one, each for one transaction; a failed transaction is undone step by step.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::engine::{Engine, EngineKind};
+use super::tables::{Cell, ClockRow, CursorRow, Stretch, Tables, Transact};
+use super::{Entry, Identity, Partition, Refusal, Result};
+use crate::clock::Clock;
+use crate::record::{Key, Record};
+use crate::version::{PartitionId, RunId, Seq, Version};
+
+/// Everything that a partition holds.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    identity: Option<Identity>,
+    clock: Option<ClockRow>,
+    jumps: Vec<(Seq, Seq)>,
+    touches: u64,
+    cursors: BTreeMap<PartitionId, CursorRow>,
+    change: BTreeMap<(PartitionId, Version), Key>,
+    rows: BTreeMap<Key, Record>,
+}
+
+impl State {
+    /// The rows, in key order.
+    pub fn rows(&self) -> &BTreeMap<Key, Record> {
+        &self.rows
+    }
+
+    /// The log entries: (origin, version) to key.
+    pub fn log(&self) -> &BTreeMap<(PartitionId, Version), Key> {
+        &self.change
+    }
+}
+
+/// What one step of a transaction replaced.
+#[derive(Debug)]
+enum Undo {
+    Identity(Option<Identity>),
+    Clock(Option<ClockRow>),
+    Jump,
+    Touch,
+    Cursor(PartitionId, Option<CursorRow>),
+    Entry((PartitionId, Version), Option<Key>),
+    Row(Key, Option<Record>),
+    All(Box<State>),
+}
+
+#[derive(Debug)]
+enum Access<'a> {
+    Shared(&'a State),
+    Exclusive(&'a mut State),
+}
+
+/// One open transaction over a [`State`].
+#[derive(Debug)]
+pub struct Transaction<'a> {
+    access: Access<'a>,
+    run: RunId,
+    now_ms: i64,
+    undo: Vec<Undo>,
+}
+
+impl<'a> Transaction<'a> {
+    /// A transaction that only reads.
+    pub const fn reading(state: &'a State, run: RunId, now_ms: i64) -> Self {
+        Self { access: Access::Shared(state), run, now_ms, undo: Vec::new() }
+    }
+
+    /// A transaction that may write.
+    pub const fn writing(state: &'a mut State, run: RunId, now_ms: i64) -> Self {
+        Self { access: Access::Exclusive(state), run, now_ms, undo: Vec::new() }
+    }
+
+    /// Runs `work`; an error takes back what it wrote.
+    pub fn run<T>(mut self, work: impl FnOnce(&mut dyn Tables) -> Result<T>) -> Result<T> {
+        let result = work(&mut self);
+        if result.is_err() {
+            self.roll_back();
+        }
+        result
+    }
+
+    fn state(&self) -> &State {
+        match &self.access {
+            Access::Shared(state) => state,
+            Access::Exclusive(state) => state,
+        }
+    }
+
+    fn edit(&mut self, step: impl FnOnce(&mut State) -> Undo) {
+        match &mut self.access {
+            Access::Shared(_) => unreachable!("a reading transaction does not write"),
+            Access::Exclusive(state) => self.undo.push(step(state)),
+        }
+    }
+
+    fn roll_back(&mut self) {
+        let Access::Exclusive(state) = &mut self.access else { return };
+        while let Some(step) = self.undo.pop() {
+            match step {
+                Undo::Identity(before) => state.identity = before,
+                Undo::Clock(before) => state.clock = before,
+                Undo::Jump => drop(state.jumps.pop()),
+                Undo::Touch => state.touches -= 1,
+                Undo::Cursor(origin, before) => restore(&mut state.cursors, origin, before),
+                Undo::Entry(place, before) => restore(&mut state.change, place, before),
+                Undo::Row(key, before) => restore(&mut state.rows, key, before),
+                Undo::All(before) => **state = *before,
+            }
+        }
+    }
+
+    fn set_row(&mut self, key: &Key, row: Option<&Record>) {
+        self.edit(|state| {
+            let before = match row {
+                Some(row) => state.rows.insert(key.clone(), row.clone()),
+                None => state.rows.remove(key),
+            };
+            Undo::Row(key.clone(), before)
+        });
+    }
+}
+
+fn restore<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, before: Option<V>) {
+    match before {
+        Some(value) => drop(map.insert(key, value)),
+        None => drop(map.remove(&key)),
+    }
+}
+
+impl Tables for Transaction<'_> {
+    fn identity(&mut self) -> Result<Option<Identity>> {
+        Ok(self.state().identity.clone())
+    }
+
+    fn create(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn set_identity(&mut self, identity: &Identity, run: RunId) -> Result<()> {
+        let clock = ClockRow {
+            partition: identity.partition,
+            epoch: identity.topology.epoch(),
+            seq: Seq::ZERO,
+            run,
+            reseed: 0,
+            reseeding: false,
+        };
+        self.edit(|state| Undo::Identity(state.identity.replace(identity.clone())));
+        self.edit(|state| Undo::Clock(state.clock.replace(clock)));
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<RunId> {
+        Ok(self.run)
+    }
+
+    fn now_ms(&mut self) -> Result<i64> {
+        Ok(self.now_ms)
+    }
+
+    fn clock(&mut self) -> Result<ClockRow> {
+        self.state().clock.ok_or_else(|| Refusal::Empty.into())
+    }
+
+    fn set_clock(&mut self, clock: &ClockRow) -> Result<()> {
+        self.edit(|state| Undo::Clock(state.clock.replace(*clock)));
+        Ok(())
+    }
+
+    fn note_jump(&mut self, before: Seq, after: Seq) -> Result<()> {
+        self.edit(|state| {
+            state.jumps.push((before, after));
+            Undo::Jump
+        });
+        Ok(())
+    }
+
+    fn touch(&mut self) -> Result<()> {
+        self.edit(|state| {
+            state.touches += 1;
+            Undo::Touch
+        });
+        Ok(())
+    }
+
+    fn cursors(&mut self) -> Result<Vec<CursorRow>> {
+        Ok(self.state().cursors.values().copied().collect())
+    }
+
+    fn put_cursors(&mut self, cursors: &[CursorRow]) -> Result<()> {
+        for row in cursors {
+            self.edit(|state| Undo::Cursor(row.origin, state.cursors.insert(row.origin, *row)));
+        }
+        Ok(())
+    }
+
+    fn head(&mut self, origin: PartitionId) -> Result<Version> {
+        let upto = (origin, Version::from_packed(i64::MAX).unwrap_or_default());
+        let mut log = self.state().change.range((origin, Version::ZERO)..=upto);
+        Ok(log.next_back().map_or(Version::ZERO, |(&(_, version), _)| version))
+    }
+
+    fn entries(&mut self, origin: PartitionId, after: Version, max: usize) -> Result<Vec<Entry>> {
+        let from = (Bound::Excluded((origin, after)), Bound::Unbounded);
+        let log = self.state().change.range(from).take_while(|((o, _), _)| *o == origin);
+        let entry = |(&(origin, version), key): (&(PartitionId, Version), &Key)| Entry {
+            origin,
+            version,
+            key: key.clone(),
+        };
+        Ok(log.take(max).map(entry).collect())
+    }
+
+    fn put_entries(&mut self, entries: &[Entry]) -> Result<()> {
+        for entry in entries {
+            let place = (entry.origin, entry.version);
+            self.edit(|state| Undo::Entry(place, state.change.insert(place, entry.key.clone())));
+        }
+        Ok(())
+    }
+
+    fn remove_entries(&mut self, origin: PartitionId, upto: Version) -> Result<()> {
+        let range = (origin, Version::ZERO)..=(origin, upto);
+        let places: Vec<_> = self.state().change.range(range).map(|(&place, _)| place).collect();
+        for place in places {
+            self.edit(|state| Undo::Entry(place, state.change.remove(&place)));
+        }
+        Ok(())
+    }
+
+    fn cell(&mut self, key: &Key, value_bytes_max: usize) -> Result<Option<Cell>> {
+        Ok(self.state().rows.get(key).map(|row| {
+            let bytes = row.body.as_ref().map_or(0, |body| body.value.len());
+            if bytes > value_bytes_max { Cell::Large(bytes) } else { Cell::Row(row.clone()) }
+        }))
+    }
+
+    fn rows(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Record>> {
+        let rows = &self.state().rows;
+        Ok(keys.iter().filter_map(|key| Some(((*key).clone(), rows.get(*key)?.clone()))).collect())
+    }
+
+    fn versions(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Version>> {
+        let rows = &self.state().rows;
+        Ok(keys.iter().filter_map(|key| Some(((*key).clone(), rows.get(*key)?.version))).collect())
+    }
+
+    fn tombstone(&mut self, key: &Key) -> Result<Option<(PartitionId, Version)>> {
+        let row = self.state().rows.get(key).filter(|row| row.is_tombstone());
+        Ok(row.map(|row| (row.origin, row.version)))
+    }
+
+    fn put_rows(&mut self, rows: &[&Record]) -> Result<()> {
+        for row in rows {
+            self.set_row(&row.key, Some(row));
+        }
+        Ok(())
+    }
+
+    fn remove_rows(&mut self, keys: &[&Key]) -> Result<()> {
+        for key in keys {
+            self.set_row(key, None);
+        }
+        Ok(())
+    }
+
+    fn stretch(&mut self, stretch: &Stretch<'_>) -> Result<Vec<Record>> {
+        let first = Key::stored(stretch.space, stretch.prefix.clone());
+        let from = match stretch.after {
+            Some(after) if after >= stretch.prefix => {
+                Bound::Excluded(Key::stored(stretch.space, after.clone()))
+            }
+            Some(_) | None => Bound::Included(first),
+        };
+        let rows = self.state().rows.range((from, Bound::Unbounded));
+        let within = rows.take_while(|(key, _)| {
+            key.space() == stretch.space && key.bytes().starts_with(stretch.prefix)
+        });
+        let row = |(_, row): (&Key, &Record)| {
+            let mut row = row.clone();
+            if let Some(body) = row.body.as_mut().filter(|_| !stretch.values) {
+                body.value.clear();
+            }
+            row
+        };
+        Ok(within.take(stretch.rows_max).map(row).collect())
+    }
+
+    fn clear(&mut self) -> Result<()> {
+        self.edit(|state| {
+            let before = Box::new(state.clone());
+            state.cursors.clear();
+            state.change.clear();
+            state.rows.clear();
+            Undo::All(before)
+        });
+        Ok(())
+    }
+}
+
+/// One partition in memory; every connection sees the same.
+#[derive(Clone)]
+pub struct Memory {
+    state: Arc<RwLock<State>>,
+    run: RunId,
+    clock: Arc<dyn Clock>,
+}
+
+impl Memory {
+    /// An empty one. `run` should be drawn at random: it names the life of this memory.
+    pub fn new(run: RunId, clock: Arc<dyn Clock>) -> Self {
+        Self { state: Arc::default(), run, clock }
+    }
+}
+
+impl Engine for Memory {
+    fn kind(&self) -> EngineKind {
+        EngineKind::Memory
+    }
+
+    fn is_local(&self) -> bool {
+        true
+    }
+
+    fn locator(&self) -> String {
+        format!("memory:{:p}", Arc::as_ptr(&self.state))
+    }
+
+    fn connect(&self) -> Result<Box<dyn Partition + Send>> {
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Transact for Memory {
+    /// What the process shows lives exactly as long as the process.
+    const VISIBLE_IS_DURABLE: bool = true;
+
+    fn reading<T>(&mut self, work: impl FnOnce(&mut dyn Tables) -> Result<T>) -> Result<T> {
+        // A poisoned lock: a panic in a transaction. The state may be half written: go no further.
+        let state = self.state.read().map_err(damaged)?;
+        Transaction::reading(&state, self.run, self.clock.wall_ms()).run(work)
+    }
+
+    fn writing<T>(&mut self, work: impl FnOnce(&mut dyn Tables) -> Result<T>) -> Result<T> {
+        let mut state = self.state.write().map_err(damaged)?;
+        Transaction::writing(&mut state, self.run, self.clock.wall_ms()).run(work)
+    }
+}
+
+fn damaged<G>(_: PoisonError<G>) -> super::PartitionError {
+    super::PartitionError::Damaged { what: "a transaction in memory was torn apart".into() }
+}

@@ -1,0 +1,70 @@
+//! Writing: the master's group commit, and the push that follows it to other voters.
+
+use std::collections::HashMap;
+
+use super::{Places, same_reseed, store_newer};
+use crate::partition::tables::{ClockRow, Tables};
+use crate::partition::{Entry, Push, Refusal, Result};
+use crate::record::{Key, Record};
+use crate::rules::Rule;
+use crate::version::Epoch;
+use crate::write::{Outcome, Place, Write, evaluate};
+
+/// Fence and sequence, current rows, evaluation, rows, log. The lock on the clock row makes sequence
+/// order equal commit order.
+pub(super) fn commit(
+    tables: &mut dyn Tables,
+    epoch: Epoch,
+    writes: &[Write],
+) -> Result<Vec<Outcome>> {
+    let clock = tables.clock()?;
+    if clock.reseeding {
+        return Err(Refusal::Reseeding.into());
+    }
+    if clock.epoch != epoch && Rule::Fence.in_force() {
+        return Err(Refusal::Fenced { clock: clock.epoch }.into());
+    }
+    let seq = clock.seq.advanced(writes.len() as u64).ok_or(Refusal::SequenceExhausted)?;
+    tables.set_clock(&ClockRow { seq, ..clock })?;
+    let current = current_rows(tables, writes)?;
+    let place = Place { origin: clock.partition, epoch, last: clock.seq, now_ms: tables.now_ms()? };
+    let evaluated = evaluate(writes, current, place);
+    let rows: Vec<&Record> = evaluated.rows.iter().collect();
+    tables.put_rows(&rows)?;
+    let entries: Vec<Entry> = rows
+        .iter()
+        .map(|row| Entry { origin: row.origin, version: row.version, key: row.key.clone() })
+        .collect();
+    tables.put_entries(&entries)?;
+    Ok(evaluated.outcomes)
+}
+
+fn current_rows(tables: &mut dyn Tables, writes: &[Write]) -> Result<HashMap<Key, Record>> {
+    let mut keys: Vec<&Key> =
+        writes.iter().filter(|write| write.needs_current()).map(|write| &write.key).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    if keys.is_empty() { Ok(HashMap::new()) } else { tables.rows(&keys) }
+}
+
+/// Takes one row ahead of the log. A row that the cursor covers counts as held: it, or something
+/// newer, is here, and what is newer may be a tombstone that was collected since (H4).
+pub(super) fn push(tables: &mut dyn Tables, push: &Push) -> Result<()> {
+    let clock = tables.clock()?;
+    same_reseed(Rule::PushReseed, &clock, push.reseed)?;
+    if clock.epoch > push.epoch && Rule::PushFence.in_force() {
+        return Err(Refusal::Fenced { clock: clock.epoch }.into());
+    }
+    let places = Places::read(tables, &clock)?;
+    let row = &push.row;
+    if row.version <= places.vector.get(row.origin) && Rule::PushCovered.in_force() {
+        return Ok(());
+    }
+    tables.put_cursors(&places.unknown(std::iter::once(row.origin)))?;
+    store_newer(tables, &clock, &places.floors, std::slice::from_ref(row), false)?;
+    if Rule::PushEntry.in_force() {
+        let entry = Entry { origin: row.origin, version: row.version, key: row.key.clone() };
+        tables.put_entries(&[entry])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,228 @@
+//! Copying: what stands above a position, and how it is taken in.
+//!
+//! A page names, per origin, the log entries above a position, and brings the *current* rows of the
+//! keys named, whatever their version and origin. Its *claim* says up to where it is complete for
+//! whoever stands at the position: there the target's cursor goes, in the transaction that brings the
+//! entries and rows (CUR-1). So whatever a target's cursor covers, the target holds (VEC-1).
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::{Places, same_reseed, serving, status, store_newer};
+use crate::partition::tables::{Cell, ClockRow, CursorRow, Tables};
+use crate::partition::{
+    Applied, Entry, Page, PageRequest, Refusal, ReseedNumber, Result, Segment, Status,
+};
+use crate::record::{Key, Record};
+use crate::rules::Rule;
+use crate::vector::Vector;
+use crate::version::{PartitionId, Version};
+
+/// Reads a page in the snapshot of `tables`.
+pub(super) fn page(tables: &mut dyn Tables, request: &PageRequest) -> Result<Page> {
+    serving(&tables.clock()?)?;
+    let source = status(tables)?;
+    if let Some((origin, _)) = request.from.first_uncovered(&source.floors)
+        && Rule::AboveFloors.in_force()
+    {
+        return Err(Refusal::BelowFloor { origin }.into());
+    }
+    let mut builder = Builder::new(request);
+    for (origin, head) in origins(&source) {
+        if !request.origins.contain(origin) {
+            continue;
+        }
+        let from = request.from.get(origin);
+        let standing = source.vector.get(origin);
+        let mut entries = Vec::new();
+        let mut more = false;
+        if head > from {
+            entries = tables.entries(origin, from, builder.entries_left() + 1)?;
+            more = entries.len() > builder.entries_left();
+            entries.truncate(builder.entries_left());
+            if !Rule::EarlyEntries.in_force() {
+                entries.retain(|entry| entry.version <= standing);
+            }
+        }
+        builder.add(
+            tables,
+            Segment { origin, from, end: from, claim: from },
+            standing,
+            entries,
+            more,
+        )?;
+    }
+    Ok(builder.finish(source))
+}
+
+/// Every origin that the source has anything of, with its newest log entry.
+fn origins(source: &Status) -> BTreeMap<PartitionId, Version> {
+    let known = source.vector.iter().chain(source.heads.iter());
+    known.map(|(origin, _)| (origin, source.heads.get(origin))).collect()
+}
+
+struct Builder {
+    entries_max: usize,
+    bytes_left: usize,
+    segments: Vec<Segment>,
+    entries: Vec<Entry>,
+    rows: Vec<Record>,
+    keys: HashSet<Key>,
+    cut: bool,
+}
+
+impl Builder {
+    fn new(request: &PageRequest) -> Self {
+        Self {
+            entries_max: request.entries_max,
+            bytes_left: request.bytes_max,
+            segments: Vec::new(),
+            entries: Vec::new(),
+            rows: Vec::new(),
+            keys: HashSet::new(),
+            cut: false,
+        }
+    }
+
+    fn entries_left(&self) -> usize {
+        if self.cut { 0 } else { self.entries_max - self.entries.len() }
+    }
+
+    /// Adds what fits of one origin's entries, with their rows, and notes how far that goes.
+    fn add(
+        &mut self,
+        tables: &mut dyn Tables,
+        mut segment: Segment,
+        standing: Version,
+        entries: Vec<Entry>,
+        more: bool,
+    ) -> Result<()> {
+        let mut complete = !more;
+        for entry in entries {
+            if !self.take_row(tables, &entry.key)? {
+                complete = false;
+                break;
+            }
+            segment.end = entry.version;
+            self.entries.push(entry);
+        }
+        if complete {
+            segment.claim = segment.from.max(standing);
+            segment.end = segment.end.max(segment.claim);
+        } else {
+            segment.claim = segment.from.max(segment.end.min(standing));
+            self.cut = true;
+        }
+        self.segments.push(segment);
+        Ok(())
+    }
+
+    /// Brings the current row of `key` along, once; `false`: there is no room for it any more.
+    fn take_row(&mut self, tables: &mut dyn Tables, key: &Key) -> Result<bool> {
+        if self.keys.contains(key) {
+            return Ok(true);
+        }
+        let first = self.rows.is_empty();
+        let value_bytes_max = if first { usize::MAX } else { self.bytes_left };
+        match tables.cell(key, value_bytes_max)? {
+            None => {}
+            Some(Cell::Row(row)) if first || row.weight() <= self.bytes_left => {
+                self.bytes_left = self.bytes_left.saturating_sub(row.weight());
+                self.rows.push(row);
+            }
+            Some(Cell::Row(_) | Cell::Large(_)) => return Ok(false),
+        }
+        self.keys.insert(key.clone());
+        Ok(true)
+    }
+
+    fn finish(self, source: Status) -> Page {
+        Page {
+            source,
+            segments: self.segments,
+            entries: self.entries,
+            rows: self.rows,
+            cut: self.cut,
+        }
+    }
+}
+
+/// What a page would be that trusts a later vector than its snapshot's: see [`Rule::SnapshotBound`].
+pub(super) fn reaching(mut page: Page, later: Status) -> Page {
+    for segment in &mut page.segments {
+        if !page.cut {
+            segment.claim = segment.claim.max(later.vector.get(segment.origin));
+        }
+    }
+    page.source = later;
+    page
+}
+
+/// Takes a page in: guards, rows, entries, cursors, clock; all or nothing.
+pub(super) fn apply(tables: &mut dyn Tables, page: &Page, reseed: ReseedNumber) -> Result<Applied> {
+    let clock = tables.clock()?;
+    same_reseed(Rule::ApplyReseed, &clock, reseed)?;
+    let places = Places::read(tables, &clock)?;
+    guard(page, &places)?;
+
+    let origins = page.segments.iter().map(|segment| segment.origin);
+    let row_origins = page.rows.iter().map(|row| row.origin);
+    let unknown = places.unknown(origins.chain(row_origins).filter(|o| *o != clock.partition));
+    let entries: Vec<Entry> = page
+        .entries
+        .iter()
+        .filter(|entry| entry.origin != clock.partition)
+        .filter(|entry| entry.version > places.floors.get(entry.origin))
+        .cloned()
+        .collect();
+    tables.put_entries(&entries)?;
+    let newer = store_newer(tables, &clock, &places.floors, &page.rows, Rule::RowEntry.in_force())?;
+    let moved = moved_cursors(page, &places, &clock);
+    tables.put_cursors(&unknown)?;
+    tables.put_cursors(&moved)?;
+    let raised = raise_clock(tables, &clock, page)?;
+    Ok(Applied {
+        rows: newer.len(),
+        bytes: newer.iter().map(|row| row.weight()).sum(),
+        changed: raised || !(entries.is_empty() && newer.is_empty() && moved.is_empty()),
+    })
+}
+
+fn guard(page: &Page, places: &Places) -> Result<(), Refusal> {
+    for segment in page.segments.iter().filter(|segment| segment.claim > segment.from) {
+        if places.vector.get(segment.origin) < segment.from && Rule::CursorStands.in_force() {
+            return Err(Refusal::CursorMoved { origin: segment.origin });
+        }
+    }
+    if let Some((origin, _)) = page.source.vector.first_uncovered(&places.floors)
+        && Rule::SourceAboveFloors.in_force()
+    {
+        return Err(Refusal::SourceBelowFloor { origin });
+    }
+    Ok(())
+}
+
+fn moved_cursors(page: &Page, places: &Places, clock: &ClockRow) -> Vec<CursorRow> {
+    let claims = page.segments.iter().filter(|segment| segment.claim > segment.from);
+    let forward = claims.filter(|segment| {
+        segment.origin != clock.partition && segment.claim > places.vector.get(segment.origin)
+    });
+    let floors: &Vector = &places.floors;
+    forward
+        .map(|segment| CursorRow {
+            origin: segment.origin,
+            cursor: segment.claim,
+            floor: floors.get(segment.origin),
+        })
+        .collect()
+}
+
+/// A partition that holds a row of an epoch never writes under an older one (K9).
+fn raise_clock(tables: &mut dyn Tables, clock: &ClockRow, page: &Page) -> Result<bool> {
+    match page.newest_epoch() {
+        Some(epoch) if epoch > clock.epoch && Rule::ApplyRaise.in_force() => {
+            tables.set_clock(&ClockRow { epoch, ..*clock })?;
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
+}
