@@ -2,10 +2,13 @@
 //! read from any. ARCHITECTURE.md is the map; each module's documentation is its design.
 
 pub mod clock;
+pub mod feed;
+pub mod lane;
 pub mod partition;
 pub mod record;
 pub mod rules;
 pub mod store;
+pub mod sync;
 pub mod topology;
 pub mod vector;
 pub mod version;

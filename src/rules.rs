@@ -29,8 +29,6 @@ pub enum Rule {
     PushEntry,
     /// A push goes on only if the reseed number it began under still stands (K2).
     PushReseed,
-    /// A push is made only of what the master's commit has made durable.
-    PushAfterCommit,
     /// A page ends at the vector of its own snapshot, not at a head read before (H1).
     SnapshotBound,
     /// A page carries early entries, those above the source's own cursor (H11).
@@ -64,8 +62,6 @@ pub enum Rule {
     TrimEpoch,
     /// A partition trims at most to its own cursor.
     TrimOwnCursor,
-    /// A reseeding partition, and one that was reseeded since, is not trimmed.
-    TrimReseed,
     /// Reseeding begins with emptying data, log and cursors (K2).
     ReseedEmpties,
     /// A reseed step goes on only under the number that its beginning drew (K2).
@@ -84,6 +80,8 @@ pub enum Rule {
     SessionCovered,
     /// A vector counts only for the connection, thus the server run, that it was read over.
     VectorOfRun,
+    /// A vector counts only until its partition is reseeded.
+    VectorOfReseed,
     /// A feed page is served only by a partition whose vector covers the position (H17).
     FeedCovered,
 }

@@ -99,7 +99,6 @@ impl Version {
     }
 
     /// The fencing number under which the write was made.
-    #[expect(clippy::cast_possible_truncation, reason = "19 bits remain after the shift")]
     pub const fn epoch(self) -> Epoch {
         Epoch((self.0 >> 44) as u32)
     }

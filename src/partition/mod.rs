@@ -112,6 +112,8 @@ pub struct Fetched {
     pub rows: Vec<Option<Found>>,
     /// The partition's own time, which judges expiry: milliseconds since 1970 UTC.
     pub now_ms: i64,
+    /// How often the partition was reseeded: a vector known from before a reseed is not its vector.
+    pub reseed: ReseedNumber,
 }
 
 /// A row, or the news that it is too large for this read.
@@ -187,6 +189,10 @@ pub struct PageRequest {
     pub from: Vector,
     /// Which logs.
     pub origins: Origins,
+    /// Whether entries above the source's own cursors are wanted: a pass carries them, a feed waits.
+    pub early: bool,
+    /// Whether the current rows of the keys are wanted, or only the entries.
+    pub rows: bool,
     /// At most so many entries.
     pub entries_max: usize,
     /// Rows are cut off at this weight, but for the first.
@@ -251,8 +257,6 @@ pub struct Trim {
     pub epoch: Epoch,
     /// The floor that all voters allow.
     pub floor: Vector,
-    /// The partition's reseed number when its cursors were read.
-    pub reseed: ReseedNumber,
     /// At most so many log entries in this transaction.
     pub entries_max: usize,
 }

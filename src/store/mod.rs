@@ -1,3 +1,4 @@
 //! Routes one read or one write.
 
 pub mod answer;
+pub mod reader;

@@ -37,11 +37,11 @@ pub(super) fn page(tables: &mut dyn Tables, request: &PageRequest) -> Result<Pag
         let mut more = false;
         if head > from {
             entries = tables.entries(origin, from, builder.entries_left() + 1)?;
-            more = entries.len() > builder.entries_left();
-            entries.truncate(builder.entries_left());
-            if !Rule::EarlyEntries.in_force() {
+            if !(request.early && Rule::EarlyEntries.in_force()) {
                 entries.retain(|entry| entry.version <= standing);
             }
+            more = entries.len() > builder.entries_left();
+            entries.truncate(builder.entries_left());
         }
         builder.add(
             tables,
@@ -61,6 +61,7 @@ fn origins(source: &Status) -> BTreeMap<PartitionId, Version> {
 }
 
 struct Builder {
+    with_rows: bool,
     entries_max: usize,
     bytes_left: usize,
     segments: Vec<Segment>,
@@ -73,6 +74,7 @@ struct Builder {
 impl Builder {
     fn new(request: &PageRequest) -> Self {
         Self {
+            with_rows: request.rows,
             entries_max: request.entries_max,
             bytes_left: request.bytes_max,
             segments: Vec::new(),
@@ -118,7 +120,7 @@ impl Builder {
 
     /// Brings the current row of `key` along, once; `false`: there is no room for it any more.
     fn take_row(&mut self, tables: &mut dyn Tables, key: &Key) -> Result<bool> {
-        if self.keys.contains(key) {
+        if !self.with_rows || self.keys.contains(key) {
             return Ok(true);
         }
         let first = self.rows.is_empty();

@@ -4,14 +4,15 @@ use bytes::Bytes;
 
 use super::{serving, status};
 use crate::partition::tables::{Cell, Stretch, Tables};
-use crate::partition::{Chunk, Fetched, Found, Get, Listing, Range, Result};
+use crate::partition::{Chunk, Fetched, Found, Get, Listing, Range, ReseedNumber, Result};
 use crate::record::{Key, Space};
 
 /// How many rows are asked of the engine at once while a list or a chunk is collected.
 const STRETCH_ROWS: usize = 256;
 
 pub(super) fn get(tables: &mut dyn Tables, get: &Get<'_>) -> Result<Fetched> {
-    serving(&tables.clock()?)?;
+    let clock = tables.clock()?;
+    serving(&clock)?;
     let mut rows = Vec::with_capacity(get.keys.len());
     for key in get.keys {
         rows.push(tables.cell(key, get.inline_bytes_max)?.map(|cell| match cell {
@@ -19,7 +20,7 @@ pub(super) fn get(tables: &mut dyn Tables, get: &Get<'_>) -> Result<Fetched> {
             Cell::Large(bytes) => Found::Large { bytes },
         }));
     }
-    Ok(Fetched { rows, now_ms: tables.now_ms()? })
+    Ok(Fetched { rows, now_ms: tables.now_ms()?, reseed: ReseedNumber(clock.reseed) })
 }
 
 pub(super) fn list(tables: &mut dyn Tables, range: &Range) -> Result<Listing> {

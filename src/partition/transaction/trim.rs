@@ -1,6 +1,6 @@
 //! Trimming: moving the floor, which shortens logs and collects tombstones.
 
-use super::{Places, same_reseed};
+use super::Places;
 use crate::partition::tables::{CursorRow, Tables};
 use crate::partition::{Entry, Refusal, Result, Trim, Trimmed};
 use crate::record::Key;
@@ -9,7 +9,6 @@ use crate::version::{PartitionId, Version};
 
 pub(super) fn trim(tables: &mut dyn Tables, trim: &Trim) -> Result<Trimmed> {
     let clock = tables.clock()?;
-    same_reseed(Rule::TrimReseed, &clock, trim.reseed)?;
     if clock.epoch != trim.epoch && Rule::TrimEpoch.in_force() {
         return Err(Refusal::Fenced { clock: clock.epoch }.into());
     }

@@ -1,0 +1,82 @@
+//! One connection for reading, and what is known of its partition's vector.
+//!
+//! RYW-1: a read with a session token never returns less than the token covers. A vector only rises
+//! while its server runs and while it is not reseeded, so one that was read over this connection, under
+//! the reseed number that the row comes with, may be remembered; any other may not.
+
+use crate::partition::{Fetched, Get, Partition, PartitionError, Refusal, ReseedNumber, Result};
+use crate::rules::Rule;
+use crate::vector::Vector;
+use crate::version::{PartitionId, Version};
+
+/// The vector that was last read over a connection. Forget it with the connection.
+#[derive(Clone, Debug, Default)]
+pub struct Seen(Option<(ReseedNumber, Vector)>);
+
+impl Seen {
+    /// What is known once the connection has been made anew.
+    #[must_use]
+    pub fn reconnected(self) -> Self {
+        if Rule::VectorOfRun.in_force() { Self::default() } else { self }
+    }
+}
+
+/// Why a session read was not served here.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The partition is behind the token.
+    #[error("the partition has not yet {version} of origin {origin}")]
+    NotCovered {
+        /// The first origin that is not covered.
+        origin: PartitionId,
+        /// What the token has seen of it.
+        version: Version,
+    },
+    /// The partition failed.
+    #[error(transparent)]
+    Partition(#[from] PartitionError),
+}
+
+/// Reads what `get` asks for, if the partition covers `token`.
+pub fn get_covered(
+    partition: &mut dyn Partition,
+    seen: &mut Seen,
+    get: &Get<'_>,
+    token: &Vector,
+) -> Result<Fetched, SessionError> {
+    // Twice: the partition may have been reseeded since its vector was read, which takes it back.
+    for _ in 0..2 {
+        cover(partition, seen, token)?;
+        let fetched = partition.get(get)?;
+        let known = seen.0.as_ref().map(|(reseed, _)| *reseed);
+        if known.is_none_or(|known| known == fetched.reseed) || !Rule::VectorOfReseed.in_force() {
+            return Ok(fetched);
+        }
+        seen.0 = None;
+    }
+    Err(PartitionError::from(Refusal::Reseeding).into())
+}
+
+/// Makes sure, from memory or by asking, that the partition covers `token`.
+pub fn cover(
+    partition: &mut dyn Partition,
+    seen: &mut Seen,
+    token: &Vector,
+) -> Result<(), SessionError> {
+    if token.is_empty() || !Rule::SessionCovered.in_force() {
+        return Ok(());
+    }
+    if seen.0.as_ref().is_some_and(|(_, vector)| vector.covers(token)) {
+        return Ok(());
+    }
+    let status = partition.status()?;
+    if status.reseeding {
+        return Err(PartitionError::from(Refusal::Reseeding).into());
+    }
+    let uncovered = status.vector.first_uncovered(token);
+    seen.0 = Some((status.reseed, status.vector));
+    match uncovered {
+        Some((origin, version)) => Err(SessionError::NotCovered { origin, version }),
+        None => Ok(()),
+    }
+}
