@@ -3,11 +3,14 @@
 
 pub mod clock;
 pub mod feed;
+pub mod jobs;
 pub mod lane;
 pub mod partition;
 pub mod record;
 pub mod rules;
+pub mod session;
 pub mod store;
+
 pub mod sync;
 pub mod topology;
 pub mod vector;

@@ -78,8 +78,6 @@ pub enum Rule {
     ReseedSilent,
     /// A session read is served only by a partition whose vector covers the token.
     SessionCovered,
-    /// A vector counts only for the connection, thus the server run, that it was read over.
-    VectorOfRun,
     /// A vector counts only until its partition is reseeded.
     VectorOfReseed,
     /// A feed page is served only by a partition whose vector covers the position (H17).

@@ -55,6 +55,28 @@ pub fn open(partition: &mut dyn Partition, topology: &Topology) -> Result<()> {
     Ok(())
 }
 
+/// Commits `writes` at the partition `id`, an answer for each. Where the clock is above the topology,
+/// it is refreshed once, over the same connection, and the writes are tried once more.
+pub fn commit_refreshing(
+    partition: &mut dyn Partition,
+    id: PartitionId,
+    topology: &Topology,
+    writes: &[Write],
+    refresh: impl FnOnce(&mut dyn Partition) -> Option<Arc<Topology>>,
+) -> Vec<Result<Outcome, BatchError>> {
+    let answers = commit(partition, id, topology, writes);
+    let fenced =
+        |answer: &Result<Outcome, BatchError>| matches!(answer, Err(BatchError::Fenced { .. }));
+    if !answers.iter().any(fenced) {
+        return answers;
+    }
+    match refresh(partition) {
+        // A batch is one transaction: fenced means that nothing of it was written.
+        Some(fresh) if fresh.epoch() > topology.epoch() => commit(partition, id, &fresh, writes),
+        Some(_) | None => answers,
+    }
+}
+
 /// Commits `writes` at the partition `id` in one transaction under `topology`; an answer for each.
 pub fn commit(
     partition: &mut dyn Partition,

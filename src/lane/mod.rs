@@ -1,3 +1,84 @@
 //! Lanes: the only bridge between requests and a partition's blocking connections.
+//!
+//! A **write lane** is one thread with one connection and a bounded queue: it takes whatever is waiting
+//! into one transaction (group commit). A **read lane** is a few threads with a connection each, for
+//! what may not run on the thread that asked: lists, large values, distant partitions. Small point
+//! reads of local engines run where they are asked, over **local readers**.
+//!
+//! BOUND-1: each queue is bounded in requests, the write queue in bytes too; each request carries a
+//! deadline and is not begun after it; what does not fit is refused at once. A connection is dropped
+//! after any error that leaves it in doubt (TALK-1), and made anew for the next request.
 
 pub mod batch;
+pub mod read;
+pub mod write;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::partition::{Partition, PartitionError};
+use crate::version::PartitionId;
+
+/// Makes connections to one partition whose identity has been checked.
+pub trait Connect: Send + Sync {
+    /// A new connection.
+    fn connect(&self) -> Result<Box<dyn Partition + Send>, PartitionError>;
+}
+
+/// Why a lane has no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LaneError {
+    /// Too much is waiting; nothing was done.
+    #[error("too many requests are waiting")]
+    Overloaded,
+    /// The deadline passed while the request waited; nothing was done.
+    #[error("the deadline passed while the request waited")]
+    DeadlinePassed,
+    /// The lane has stopped; nothing was done.
+    #[error("the lane has stopped")]
+    Stopped,
+    /// The key has another master: route again; nothing was done.
+    #[error("partition {partition} is not the master of this key")]
+    Moved {
+        /// The partition that was asked.
+        partition: PartitionId,
+    },
+    /// Certainly without effect.
+    #[error("the partition failed")]
+    Failed(#[source] Arc<PartitionError>),
+    /// Sent, and no answer came.
+    #[error("the outcome is unknown")]
+    OutcomeUnknown(#[source] Arc<PartitionError>),
+}
+
+/// The bounds of a partition's lanes.
+#[derive(Clone, Copy, Debug)]
+pub struct LaneLimits {
+    /// Requests that may wait in one queue: a second's work of a fast server.
+    pub queue_max: usize,
+    /// Bytes of values that may wait in a write queue.
+    pub queue_bytes_max: usize,
+    /// Writes in one transaction: beyond a few hundred the flush no longer dominates.
+    pub batch_rows_max: usize,
+    /// Bytes in one transaction, but for a single larger write.
+    pub batch_bytes_max: usize,
+    /// Threads of a read lane.
+    pub read_threads: usize,
+}
+
+impl Default for LaneLimits {
+    fn default() -> Self {
+        Self {
+            queue_max: 4096,
+            queue_bytes_max: 64 << 20,
+            batch_rows_max: 256,
+            batch_bytes_max: 8 << 20,
+            read_threads: 2,
+        }
+    }
+}
+
+/// A monotonic instant, as [`crate::clock::Clock::monotonic`] tells it, after which a request is not
+/// begun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deadline(pub Duration);

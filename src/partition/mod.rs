@@ -363,6 +363,9 @@ pub enum PartitionError {
     /// No room: nothing has changed.
     #[error("the partition has no room left")]
     Full(#[source] Source),
+    /// It answers, and it is not the database that was configured: nothing has changed.
+    #[error("the database is not the configured partition")]
+    Foreign(#[source] Source),
     /// What is stored contradicts itself.
     #[error("the partition is damaged: {what}")]
     Damaged {
@@ -388,7 +391,7 @@ impl PartitionError {
                 false
             }
             Self::Refused(_) | Self::Busy(_) | Self::Full(_) => true,
-            Self::Damaged { .. } | Self::Engine { .. } => false,
+            Self::Foreign(_) | Self::Damaged { .. } | Self::Engine { .. } => false,
         }
     }
 

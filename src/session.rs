@@ -1,4 +1,4 @@
-//! One connection for reading, and what is known of its partition's vector.
+//! Session reads: a client reads no less than it has seen, on any front end and any partition.
 //!
 //! RYW-1: a read with a session token never returns less than the token covers. A vector only rises
 //! while its server runs and while it is not reseeded, so one that was read over this connection, under
@@ -12,14 +12,6 @@ use crate::version::{PartitionId, Version};
 /// The vector that was last read over a connection. Forget it with the connection.
 #[derive(Clone, Debug, Default)]
 pub struct Seen(Option<(ReseedNumber, Vector)>);
-
-impl Seen {
-    /// What is known once the connection has been made anew.
-    #[must_use]
-    pub fn reconnected(self) -> Self {
-        if Rule::VectorOfRun.in_force() { Self::default() } else { self }
-    }
-}
 
 /// Why a session read was not served here.
 #[derive(Debug, thiserror::Error)]

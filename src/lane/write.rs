@@ -1,0 +1,236 @@
+//! The write lane: one thread, one connection, group commit.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use tokio::sync::oneshot;
+
+use super::batch::{self, BatchError};
+use super::{Connect, Deadline, LaneError, LaneLimits};
+use crate::clock::Clock;
+use crate::partition::Partition;
+use crate::topology::Topology;
+use crate::version::PartitionId;
+use crate::write::{Outcome, Write};
+
+type Answer = Result<Outcome, LaneError>;
+
+struct Request {
+    write: Write,
+    deadline: Deadline,
+    reply: oneshot::Sender<Answer>,
+}
+
+/// What a lane's thread works with.
+pub struct WriteLaneParts {
+    /// The partition that the lane writes to.
+    pub id: PartitionId,
+    /// Its name: the thread is called after it.
+    pub name: Arc<str>,
+    /// How to reach it.
+    pub connect: Arc<dyn Connect>,
+    /// The front end's topology; the lane puts a later one in place when it meets one.
+    pub topology: Arc<ArcSwap<Topology>>,
+    /// Time, for deadlines.
+    pub clock: Arc<dyn Clock>,
+    /// Bounds.
+    pub limits: LaneLimits,
+}
+
+/// The handle of a write lane; dropping it lets what waits finish and ends the thread.
+pub struct WriteLane {
+    queue: Option<SyncSender<Request>>,
+    waiting_bytes: Arc<AtomicUsize>,
+    queue_bytes_max: usize,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl WriteLane {
+    /// Starts the lane's thread.
+    pub fn start(parts: WriteLaneParts) -> std::io::Result<Self> {
+        let (queue, requests) = sync_channel(parts.limits.queue_max);
+        let waiting_bytes = Arc::new(AtomicUsize::new(0));
+        let queue_bytes_max = parts.limits.queue_bytes_max;
+        let name = format!("write-{}", parts.name);
+        let mut lane =
+            Lane { parts, requests, waiting_bytes: Arc::clone(&waiting_bytes), held: None };
+        let thread = std::thread::Builder::new().name(name).spawn(move || lane.run())?;
+        Ok(Self {
+            queue: Some(queue),
+            waiting_bytes,
+            queue_bytes_max,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Puts a write on the lane; the answer comes over the channel, after commit.
+    pub fn submit(
+        &self,
+        write: Write,
+        deadline: Deadline,
+    ) -> Result<oneshot::Receiver<Answer>, LaneError> {
+        let weight = write.weight();
+        let waiting = self.waiting_bytes.fetch_add(weight, Ordering::SeqCst);
+        let (reply, answer) = oneshot::channel();
+        let request = Request { write, deadline, reply };
+        let sent = match &self.queue {
+            // One write alone is always let in, however large it is.
+            Some(_) if waiting > 0 && waiting + weight > self.queue_bytes_max => {
+                Err(LaneError::Overloaded)
+            }
+            Some(queue) => queue.try_send(request).map_err(|error| match error {
+                TrySendError::Full(_) => LaneError::Overloaded,
+                TrySendError::Disconnected(_) => LaneError::Stopped,
+            }),
+            None => Err(LaneError::Stopped),
+        };
+        match sent {
+            Ok(()) => Ok(answer),
+            Err(error) => {
+                self.waiting_bytes.fetch_sub(weight, Ordering::SeqCst);
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Drop for WriteLane {
+    fn drop(&mut self) {
+        self.queue = None;
+        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A panic of the lane was reported when it happened.
+            drop(thread.join());
+        }
+    }
+}
+
+/// What the lane's thread owns.
+struct Lane {
+    parts: WriteLaneParts,
+    requests: Receiver<Request>,
+    waiting_bytes: Arc<AtomicUsize>,
+    held: Option<Request>,
+}
+
+impl Lane {
+    fn run(&mut self) {
+        let mut connection: Option<Box<dyn Partition + Send>> = None;
+        while let Some(batch) = self.next_batch() {
+            let (due, late) = self.split_late(batch);
+            for request in late {
+                answer(request, Err(LaneError::DeadlinePassed));
+            }
+            if due.is_empty() {
+                continue;
+            }
+            let (writes, replies): (Vec<Write>, Vec<_>) =
+                due.into_iter().map(|request| (request.write, request.reply)).unzip();
+            let answers = self.commit(&mut connection, &writes);
+            for (reply, result) in replies.into_iter().zip(answers) {
+                // Whoever asked may have gone away; the write stands all the same.
+                drop(reply.send(result.map_err(LaneError::from)));
+            }
+        }
+    }
+
+    /// Waits for a request and takes along whatever else is waiting, within the limits; `None` once
+    /// the handle is gone and the queue is empty.
+    fn next_batch(&mut self) -> Option<Vec<Request>> {
+        let first = match self.held.take() {
+            Some(request) => request,
+            None => self.requests.recv().ok()?,
+        };
+        let limits = self.parts.limits;
+        let mut bytes = first.write.weight();
+        let mut batch = vec![first];
+        while batch.len() < limits.batch_rows_max {
+            match self.requests.try_recv() {
+                Ok(request) if bytes + request.write.weight() > limits.batch_bytes_max => {
+                    self.held = Some(request);
+                    break;
+                }
+                Ok(request) => {
+                    bytes += request.write.weight();
+                    batch.push(request);
+                }
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+            }
+        }
+        self.waiting_bytes.fetch_sub(bytes, Ordering::SeqCst);
+        Some(batch)
+    }
+
+    fn split_late(&self, batch: Vec<Request>) -> (Vec<Request>, Vec<Request>) {
+        let now = self.parts.clock.monotonic();
+        batch.into_iter().partition(|request| now <= request.deadline.0)
+    }
+
+    fn commit(
+        &self,
+        connection: &mut Option<Box<dyn Partition + Send>>,
+        writes: &[Write],
+    ) -> Vec<Result<Outcome, BatchError>> {
+        let topology = self.parts.topology.load_full();
+        let mut open = match connection.take() {
+            Some(open) => open,
+            None => match self.open(&topology) {
+                Ok(open) => open,
+                Err(error) => return writes.iter().map(|_| Err(error.clone())).collect(),
+            },
+        };
+        let refresh = |partition: &mut dyn Partition| self.refresh(partition);
+        let answers =
+            batch::commit_refreshing(open.as_mut(), self.parts.id, &topology, writes, refresh);
+        let in_doubt = answers.iter().any(|answer| match answer {
+            Err(BatchError::NotWritten(error) | BatchError::OutcomeUnknown(error)) => {
+                !error.keeps_connection()
+            }
+            Ok(_) | Err(BatchError::Moved { .. } | BatchError::Fenced { .. }) => false,
+        });
+        if !in_doubt {
+            *connection = Some(open);
+        }
+        answers
+    }
+
+    fn open(&self, topology: &Topology) -> Result<Box<dyn Partition + Send>, BatchError> {
+        let failed = |error| BatchError::NotWritten(Arc::new(error));
+        let mut open = self.parts.connect.connect().map_err(failed)?;
+        batch::open(open.as_mut(), topology).map_err(failed)?;
+        Ok(open)
+    }
+
+    /// The topology that the partition stores, put in place if it is later than the front end's.
+    fn refresh(&self, partition: &mut dyn Partition) -> Option<Arc<Topology>> {
+        let stored = partition.identity().ok()??.topology;
+        let known = self.parts.topology.load_full();
+        if stored.digest() != known.digest() || stored.epoch() <= known.epoch() {
+            return Some(known);
+        }
+        let fresh = Arc::new(stored);
+        self.parts.topology.store(Arc::clone(&fresh));
+        Some(fresh)
+    }
+}
+
+fn answer(request: Request, result: Answer) {
+    // Whoever asked may have gone away.
+    drop(request.reply.send(result));
+}
+
+impl From<BatchError> for LaneError {
+    fn from(error: BatchError) -> Self {
+        match error {
+            BatchError::Moved { partition } => Self::Moved { partition },
+            BatchError::Fenced { clock } => {
+                Self::Failed(Arc::new(crate::partition::Refusal::Fenced { clock }.into()))
+            }
+            BatchError::NotWritten(error) => Self::Failed(error),
+            BatchError::OutcomeUnknown(error) => Self::OutcomeUnknown(error),
+        }
+    }
+}

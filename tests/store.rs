@@ -1,0 +1,178 @@
+//! The store over memory partitions: routing, sessions, sync on demand, group commit.
+
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use datastore::clock::{Clock, System};
+use datastore::jobs::SyncJob;
+use datastore::lane::{Connect, LaneLimits};
+use datastore::partition::engine::{Engine, EngineKind};
+use datastore::partition::memory::Memory;
+use datastore::partition::{Identity, Partition, PartitionError, Range, SCHEMA_VERSION};
+use datastore::record::{Body, Key};
+use datastore::store::answer::{Need, Serving, StoreError};
+use datastore::store::{Served, Store, StoreParts};
+use datastore::sync::round::{Member, Round};
+use datastore::topology::{Role, Topology};
+use datastore::vector::Token;
+use datastore::version::{PartitionId, RunId, SetId};
+use datastore::write::{Outcome, Write};
+
+struct Direct(Memory);
+
+impl Connect for Direct {
+    fn connect(&self) -> Result<Box<dyn Partition + Send>, PartitionError> {
+        self.0.connect()
+    }
+}
+
+struct Front {
+    store: Store,
+    sync: Arc<SyncJob>,
+}
+
+/// A front end over three masters in memory, without eager sync.
+fn front() -> Front {
+    let clock: Arc<dyn Clock> = Arc::new(System::new());
+    let names = ["a", "b", "c"].map(|name| (name.to_owned(), Role::Master));
+    let topology = Topology::found(&BTreeMap::from(names)).unwrap();
+    let mut partitions = Vec::new();
+    let mut members = Vec::new();
+    for voter in topology.voters() {
+        let memory = Memory::new(RunId(u64::from(voter.id.0)), Arc::clone(&clock));
+        let identity = Identity {
+            set: SetId(1),
+            partition: voter.id,
+            schema: SCHEMA_VERSION,
+            topology: topology.clone(),
+        };
+        memory.clone().found(&identity).unwrap();
+        let connect: Arc<dyn Connect> = Arc::new(Direct(memory));
+        let name: Arc<str> = voter.name.as_str().into();
+        members.push(Member {
+            id: voter.id,
+            name: Arc::clone(&name),
+            connect: Arc::clone(&connect),
+        });
+        partitions.push(Served {
+            serving: Serving { id: voter.id, name },
+            engine: EngineKind::Memory,
+            is_local: true,
+            connect,
+        });
+    }
+    let topology = Arc::new(ArcSwap::from_pointee(topology));
+    let round =
+        Round::new(members, Arc::clone(&topology), Arc::clone(&clock), Duration::from_secs(60));
+    let sync = Arc::new(SyncJob::start(round).unwrap());
+    let store = Store::start(StoreParts {
+        set: SetId(1),
+        topology,
+        partitions,
+        clock,
+        deadline: Duration::from_secs(5),
+        sync: Arc::clone(&sync),
+        eager: false,
+        limits: LaneLimits::default(),
+    })
+    .unwrap();
+    Front { store, sync }
+}
+
+fn key(text: &str) -> Key {
+    Key::data(text.to_owned(), 255).unwrap()
+}
+
+fn set(name: &str, value: &str) -> Write {
+    let value = value.to_owned().into();
+    Write::set(key(name), Body { value, content_type: "text/plain".into(), expires_at: None })
+}
+
+async fn value_at(front: &Front, name: &str, need: &Need) -> Option<String> {
+    let read = front.store.get(&key(name), need, None).await.unwrap();
+    let body = read.record?.body.unwrap();
+    Some(String::from_utf8(body.value.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn what_is_written_is_read_at_its_master_and_elsewhere_after_a_round() {
+    let front = front();
+    for n in 0..30 {
+        front.store.write(set(&format!("k{n}"), "v"), None).await.unwrap();
+    }
+    assert_eq!(value_at(&front, "k7", &Need::Any).await.as_deref(), Some("v"));
+    let report = front.sync.run(Duration::from_secs(10)).await.expect("a round");
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(report.pairs.len(), 6);
+    assert_eq!(report.pairs.iter().map(|pair| pair.rows).sum::<usize>(), 60);
+    for partition in ["a", "b", "c"] {
+        let need = Need::At(partition.into());
+        assert_eq!(value_at(&front, "k7", &need).await.as_deref(), Some("v"), "{partition}");
+        let range = Range {
+            prefix: "k".into(),
+            after: None,
+            keys_max: 100,
+            scanned_max: 1000,
+            value_bytes_max: None,
+        };
+        let list = front.store.list(&range, &need, None).await.unwrap();
+        assert_eq!((list.rows.len(), list.next), (30, None), "{partition}");
+    }
+    let idle = front.sync.run(Duration::from_secs(10)).await.expect("a round");
+    assert_eq!(idle.pairs.iter().map(|pair| pair.rows).sum::<usize>(), 0);
+}
+
+#[tokio::test]
+async fn a_session_read_wakes_a_pull_and_never_returns_less() {
+    let front = front();
+    let mut token = None;
+    for n in 0..20 {
+        let written = front.store.write(set(&format!("k{n}"), "v"), token.as_ref()).await.unwrap();
+        token = Some(written.session);
+    }
+    let token = token.unwrap();
+    let need = Need::Session(token.vector.clone());
+    let read = front.store.get(&key("k3"), &need, Some(&token)).await.unwrap();
+    assert!(read.record.is_some());
+    assert!(read.session.vector.covers(&token.vector));
+}
+
+#[tokio::test]
+async fn what_cannot_be_served_is_said() {
+    let front = front();
+    let missing = front.store.get(&key("k"), &Need::At("z".into()), None).await.unwrap_err();
+    assert!(matches!(missing, StoreError::NoSuchPartition { .. }), "{missing:?}");
+    let mut token = front.store.write(set("k", "v"), None).await.unwrap().session;
+    let foreign = Token { set: SetId(2), ..token.clone() };
+    let refused = front.store.get(&key("k"), &Need::Any, Some(&foreign)).await.unwrap_err();
+    assert!(matches!(refused, StoreError::ForeignToken), "{refused:?}");
+    let version = token.vector.iter().next().unwrap().1;
+    token.vector.set(PartitionId(9), version);
+    let lost = front.store.get(&key("k"), &Need::Session(token.vector), None).await.unwrap_err();
+    assert!(matches!(lost, StoreError::SessionLost { .. }), "{lost:?}");
+}
+
+#[tokio::test]
+async fn concurrent_writers_of_one_key_get_rising_versions() {
+    let front = Arc::new(front());
+    let mut tasks = Vec::new();
+    for n in 0..200 {
+        let front = Arc::clone(&front);
+        tasks.push(tokio::spawn(async move {
+            front.store.write(set("one", &n.to_string()), None).await.unwrap().outcome
+        }));
+    }
+    let mut versions = Vec::new();
+    for task in tasks {
+        let Outcome::Written { version, .. } = task.await.unwrap() else { panic!("not written") };
+        versions.push(version);
+    }
+    versions.sort_unstable();
+    versions.dedup();
+    assert_eq!(versions.len(), 200, "VER-1");
+    let read = front.store.get(&key("one"), &Need::Any, None).await.unwrap();
+    assert_eq!(read.record.unwrap().version, *versions.last().unwrap());
+}
