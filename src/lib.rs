@@ -2,6 +2,7 @@
 //! read from any. ARCHITECTURE.md is the map; each module's documentation is its design.
 
 pub mod clock;
+pub mod duration;
 pub mod feed;
 pub mod jobs;
 pub mod lane;
