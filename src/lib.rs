@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod duration;
 pub mod feed;
+pub mod http;
 pub mod jobs;
 pub mod lane;
 pub mod partition;

@@ -1,0 +1,256 @@
+//! The closed list of everything that can go wrong, as clients see it.
+//!
+//! A code is stable: clients branch on it, `/problems/{code}` explains it. An entry cannot be added
+//! without its status and its page, because one table gives all of them.
+
+use actix_web::http::StatusCode;
+
+macro_rules! codes {
+    ($($variant:ident = $code:literal, $status:ident, $title:literal,
+        means $means:literal, remedy $remedy:literal;)+) => {
+        /// What went wrong.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Code {
+            $(#[doc = $means] $variant,)+
+        }
+
+        impl Code {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// Its name in `code` and in `/problems/{code}`.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $code,)+ }
+            }
+
+            /// The status that it goes with.
+            pub const fn status(self) -> StatusCode {
+                match self { $(Self::$variant => StatusCode::$status,)+ }
+            }
+
+            /// The problem in a few words.
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$variant => $title,)+ }
+            }
+
+            /// What it means.
+            pub const fn means(self) -> &'static str {
+                match self { $(Self::$variant => $means,)+ }
+            }
+
+            /// What to do about it.
+            pub const fn remedy(self) -> &'static str {
+                match self { $(Self::$variant => $remedy,)+ }
+            }
+        }
+    };
+}
+
+codes! {
+    BadPath = "bad-path", BAD_REQUEST, "Bad escape in the path",
+        means "A % in the path is not followed by two hexadecimal digits.",
+        remedy "Percent-encode the key; a literal % is written %25.";
+    KeyEmpty = "key-empty", BAD_REQUEST, "The key is empty",
+        means "A key has at least one byte; nothing was written.",
+        remedy "Write to /bucket/{key}.";
+    KeyTooLong = "key-too-long", BAD_REQUEST, "The key is too long",
+        means "The key has more bytes, after decoding, than the service allows; nothing was written.",
+        remedy "Use a shorter key, or have the operator raise store.key_bytes_max.";
+    KeyUnreachable = "key-unreachable", BAD_REQUEST, "No path reaches this key",
+        means "Clients and proxies remove the segments . and .. from a path, however they are escaped, \
+            so a key that consists of nothing else cannot be named by one.",
+        remedy "Use another key, or a longer one: only these two cannot be named.";
+    BadQuery = "bad-query", BAD_REQUEST, "Bad escape in the query",
+        means "A % in the query is not followed by two hexadecimal digits.",
+        remedy "Percent-encode parameters; a literal % is written %25.";
+    UnknownParameter = "unknown-parameter", BAD_REQUEST, "Unknown query parameter",
+        means "The request has a query parameter that this resource does not know. It is refused \
+            rather than ignored, so that a misspelt parameter does not go unnoticed.",
+        remedy "Correct or remove the parameter; the detail names what is known.";
+    RepeatedParameter = "repeated-parameter", BAD_REQUEST, "Repeated query parameter",
+        means "A query parameter stands there more than once, so it is not clear which one counts.",
+        remedy "Give each parameter once.";
+    BadParameter = "bad-parameter", BAD_REQUEST, "Bad value of a query parameter",
+        means "The value of a query parameter is not of the right form, or out of its limits.",
+        remedy "The detail names the parameter, its form or limit, and what was given.";
+    UnknownPartition = "unknown-partition", BAD_REQUEST, "No such partition",
+        means "The query parameter partition names a partition that does not exist. This is not a \
+            404, which would say that there is no value under the key.",
+        remedy "Use one of the names in the detail, or leave the parameter out.";
+    BadAccept = "bad-accept", BAD_REQUEST, "Unreadable Accept header",
+        means "No item of the Accept header is a media range.",
+        remedy "Send for example Accept: application/json, or leave the header out.";
+    BadCondition = "bad-condition", BAD_REQUEST, "Unreadable precondition",
+        means "If-Match or If-None-Match is neither * nor a list of entity tags.",
+        remedy "Send the ETag of an earlier answer as it came, with its double quotes.";
+    BadSession = "bad-session", BAD_REQUEST, "Unreadable session token",
+        means "The Datastore-Session header holds something that this service never gave out.",
+        remedy "Send the Datastore-Session header of an earlier answer as it came, or none.";
+    BadContentType = "bad-content-type", BAD_REQUEST, "Unreadable Content-Type",
+        means "The Content-Type header is not one media type of at most 255 bytes; nothing was \
+            written.",
+        remedy "Send for example Content-Type: application/json, or leave the header out.";
+    BadBody = "bad-body", BAD_REQUEST, "The body did not arrive whole",
+        means "The request's body ended early or was framed wrongly; nothing was written.",
+        remedy "Send the request again.";
+    BadHost = "bad-host", BAD_REQUEST, "Unreadable Host header",
+        means "The request has not exactly one Host header of the form name or name:port.",
+        remedy "Send the host and port of the URL, as every client library does by itself.";
+    CrossSite = "cross-site", FORBIDDEN, "Cross-site request refused",
+        means "A browser says that a page of another site made this request. Requests that change \
+            something are taken from the service's own pages and from other programs only.",
+        remedy "Make the request outside of a foreign web page.";
+    NotFound = "not-found", NOT_FOUND, "No value under this key",
+        means "The partition that served the read has no value under the key: it was never written, \
+            was deleted or has expired, or a write of it has not arrived there yet.",
+        remedy "If you have just written it, send the Datastore-Session header of that answer along.";
+    UnknownPath = "unknown-path", NOT_FOUND, "Nothing lives here",
+        means "The service has no resource at this path.",
+        remedy "Values live at /bucket/{key}; GET /bucket/ lists them.";
+    MethodNotAllowed = "method-not-allowed", METHOD_NOT_ALLOWED, "Method not allowed",
+        means "The resource does not support this method.",
+        remedy "Use one of the methods in the Allow header.";
+    NotAcceptable = "not-acceptable", NOT_ACCEPTABLE, "No acceptable representation",
+        means "The Accept header excludes every representation that could be sent.",
+        remedy "Accept one of the types that the detail names, or send Accept: */*.";
+    BodyTimeout = "body-timeout", REQUEST_TIMEOUT, "The body took too long",
+        means "The request's body did not arrive within the deadline; nothing was written.",
+        remedy "Send it again over a faster connection, or in smaller values.";
+    PreconditionFailed = "precondition-failed", PRECONDITION_FAILED, "Precondition failed",
+        means "If-Match or If-None-Match does not hold for what stands under the key; nothing was \
+            written.",
+        remedy "Read the key again, decide anew, and send the ETag that you have read.";
+    ValueTooLarge = "value-too-large", PAYLOAD_TOO_LARGE, "The value is too large",
+        means "The body has more bytes than a value may have. Nothing was written; what stood \
+            before still stands.",
+        remedy "Store smaller values, or have the operator raise store.value_bytes_max.";
+    UnsupportedMediaType = "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE,
+        "Forms are not taken apart",
+        means "The body is a multipart form. A value is stored as it is sent, so its boundaries and \
+            part headers would become part of it; nothing was written.",
+        remedy "Send the bytes themselves: curl --data-binary @FILE -H 'Content-Type: TYPE' URL";
+    UnsupportedContentEncoding = "unsupported-content-encoding", UNSUPPORTED_MEDIA_TYPE,
+        "Encoded bodies are not taken",
+        means "The body has a Content-Encoding. Values are stored as they are sent; nothing was \
+            written.",
+        remedy "Send the body as it is, or store the compressed bytes under their own Content-Type.";
+    UnknownHost = "unknown-host", MISDIRECTED_REQUEST, "Not a name of this service",
+        means "The Host header names a host that this service does not answer for. The check keeps \
+            web pages from reaching it under a name of their own (DNS rebinding).",
+        remedy "Use the address that the service listens on, or have the operator add the name to \
+            server.hosts.";
+    Overloaded = "overloaded", SERVICE_UNAVAILABLE, "Too busy",
+        means "More requests are waiting than the service takes on; nothing was done.",
+        remedy "Send the request again after the time in Retry-After.";
+    NotWritten = "not-written", SERVICE_UNAVAILABLE, "The write was not made",
+        means "The partition that takes the writes of this key could not take it. Certainly nothing \
+            was written.",
+        remedy "Send the request again after the time in Retry-After; repeating it is safe.";
+    OutcomeUnknown = "outcome-unknown", SERVICE_UNAVAILABLE, "The write may stand or not",
+        means "The write was sent to its partition, and no answer came back: it may have been made.",
+        remedy "Read the key. Repeating a plain PUT or POST is safe; with a precondition, read first.";
+    TooStale = "too-stale", SERVICE_UNAVAILABLE, "No partition is recent enough",
+        means "No partition that can be read has yet what the session has seen. An older answer is \
+            never given silently.",
+        remedy "Send the request again after the time in Retry-After, or without Datastore-Session to \
+            take what there is.";
+    SessionLost = "session-lost", SERVICE_UNAVAILABLE, "What the session has seen is lost",
+        means "The session token covers a write that no partition can have any more, or belongs to \
+            an earlier set of partitions.",
+        remedy "Drop the token and read anew. Waiting does not help.";
+    Unavailable = "unavailable", SERVICE_UNAVAILABLE, "No partition could serve the read",
+        means "The partitions that could have answered are down or in trouble.",
+        remedy "Send the request again after the time in Retry-After; /readyz tells what is degraded.";
+    DeadlinePassed = "deadline-passed", SERVICE_UNAVAILABLE, "The deadline passed",
+        means "The request waited too long for its partition and was taken back; nothing was done.",
+        remedy "Send the request again after the time in Retry-After.";
+    Stopping = "stopping", SERVICE_UNAVAILABLE, "Shutting down",
+        means "This front end is shutting down; nothing was done.",
+        remedy "Send the request again: another front end, or this one after its restart, takes it.";
+}
+
+impl Code {
+    /// The code of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.name() == name)
+    }
+
+    /// Where its page is.
+    pub fn path(self) -> String {
+        format!("{}{}", super::PROBLEMS, self.name())
+    }
+
+    /// After how many seconds the request may be repeated without a second thought; `None` where
+    /// repeating it would not help, or might do harm.
+    pub const fn retry_after_secs(self) -> Option<u32> {
+        match self {
+            Self::Overloaded
+            | Self::NotWritten
+            | Self::TooStale
+            | Self::Unavailable
+            | Self::DeadlinePassed => Some(1),
+            // Long enough for a balancer to have noticed, or for a restart.
+            Self::Stopping => Some(5),
+            Self::BadPath
+            | Self::KeyEmpty
+            | Self::KeyTooLong
+            | Self::KeyUnreachable
+            | Self::BadQuery
+            | Self::UnknownParameter
+            | Self::RepeatedParameter
+            | Self::BadParameter
+            | Self::UnknownPartition
+            | Self::BadAccept
+            | Self::BadCondition
+            | Self::BadSession
+            | Self::BadContentType
+            | Self::BadBody
+            | Self::BadHost
+            | Self::CrossSite
+            | Self::NotFound
+            | Self::UnknownPath
+            | Self::MethodNotAllowed
+            | Self::NotAcceptable
+            | Self::BodyTimeout
+            | Self::PreconditionFailed
+            | Self::ValueTooLarge
+            | Self::UnsupportedMediaType
+            | Self::UnsupportedContentEncoding
+            | Self::UnknownHost
+            | Self::OutcomeUnknown
+            | Self::SessionLost => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_code_has_its_own_name_and_a_page() {
+        let mut seen = HashSet::new();
+        for &code in Code::ALL {
+            let name = code.name();
+            assert!(seen.insert(name), "{name} twice");
+            assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-'), "{name}");
+            assert_eq!(Code::named(name), Some(code));
+            assert!(code.status().is_client_error() || code.status() == 503, "{name}");
+            for text in [code.means(), code.remedy()] {
+                assert!(text.len() > 20 && !text.contains("  ") && !text.contains('\n'), "{text}");
+            }
+        }
+        assert_eq!(Code::named("nonsense"), None);
+    }
+
+    #[test]
+    fn only_what_is_over_soon_may_be_repeated() {
+        for &code in Code::ALL {
+            if code.retry_after_secs().is_some() {
+                assert_eq!(code.status(), StatusCode::SERVICE_UNAVAILABLE, "{}", code.name());
+            }
+        }
+        assert_eq!(Code::OutcomeUnknown.retry_after_secs(), None);
+    }
+}

@@ -1,0 +1,139 @@
+//! HTTP: one file per resource, over what the store answers.
+//!
+//! # Flow
+//!
+//! [`guard`] first checks where a request comes from. The resource's `serve` then reads all of the
+//! request that can be wrong (path, query, negotiation, preconditions, session) before it asks the
+//! store anything, and before it takes a byte of a body. Whatever goes wrong is a [`error::Problem`]
+//! of the closed list in [`code`], which is also the only place where statuses of errors stand.
+//!
+//! # Rules
+//!
+//! * The raw path and the raw query are decoded here ([`paths`], [`query`]); the framework's decoded
+//!   path only selects the resource. Its extractors for paths, queries and bodies are not used.
+//! * Every body is read under a size, a deadline and a budget ([`body`]).
+//! * JSON shapes stand in [`wire`] only.
+//! * No `Last-Modified`, and no other time of a value: clocks do not order here.
+//! * Nothing here knows the configuration, the command line or the server: what is needed comes in
+//!   through [`Pieces`].
+//!
+//! # Caveats
+//!
+//! A `#` that a client leaves in its request target is cut off, with what follows, before it reaches
+//! us: the framework takes it for a fragment. Requests that are not HTTP at all are answered by the
+//! framework, with an empty 400.
+
+pub mod answer;
+pub mod body;
+pub mod bucket;
+pub mod code;
+pub mod conditions;
+pub mod error;
+pub mod guard;
+pub mod health;
+pub mod list;
+pub mod media;
+pub mod negotiate;
+pub mod paths;
+pub mod problems;
+pub mod query;
+pub mod rfc3339;
+pub mod session;
+pub mod sync;
+pub mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::middleware::from_fn;
+use actix_web::{HttpRequest, HttpResponse, web};
+
+use self::body::Budget;
+use self::code::Code;
+use self::error::{Problem, shown};
+use self::guard::HostPolicy;
+use self::health::Draining;
+use crate::jobs::SyncJob;
+use crate::store::Store;
+
+/// Where the problems are explained.
+pub const PROBLEMS: &str = "/problems/";
+
+/// What requests may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpLimits {
+    /// The longest key, in bytes after decoding.
+    pub key_bytes_max: usize,
+    /// The largest value, in bytes.
+    pub value_bytes_max: usize,
+    /// Bytes of bodies in memory at once, in and out, over all workers. At least one value fits.
+    pub body_budget_bytes: usize,
+    /// How long a request's body may take to arrive.
+    pub body_deadline: Duration,
+}
+
+/// What the resources work with. One for all workers: a clone shares.
+#[derive(Clone)]
+pub struct Pieces {
+    store: web::Data<Store>,
+    sync: web::Data<SyncJob>,
+    limits: web::Data<HttpLimits>,
+    budget: web::Data<Budget>,
+    hosts: web::Data<HostPolicy>,
+    draining: web::Data<Draining>,
+}
+
+impl Pieces {
+    /// Puts them together.
+    pub fn new(
+        store: Arc<Store>,
+        sync: Arc<SyncJob>,
+        limits: HttpLimits,
+        hosts: HostPolicy,
+        draining: Arc<Draining>,
+    ) -> Self {
+        let budget = Budget::new(limits.body_budget_bytes.max(limits.value_bytes_max));
+        Self {
+            store: store.into(),
+            sync: sync.into(),
+            limits: web::Data::new(limits),
+            budget: budget.into(),
+            hosts: web::Data::new(hosts),
+            draining: draining.into(),
+        }
+    }
+
+    /// Adds all resources to an application: `App::new().configure(|cfg| pieces.configure(cfg))`.
+    pub fn configure(&self, cfg: &mut web::ServiceConfig) {
+        let one = |path: &str| web::resource(path);
+        cfg.app_data(self.store.clone())
+            .app_data(self.sync.clone())
+            .app_data(self.limits.clone())
+            .app_data(self.budget.clone())
+            .app_data(self.hosts.clone())
+            .app_data(self.draining.clone())
+            .service(
+                // One scope around everything, so that nothing is left unguarded.
+                web::scope("")
+                    .wrap(from_fn(guard::guard))
+                    .service(one("/bucket").to(list::redirect))
+                    .service(one("/bucket/").to(list::serve))
+                    .service(one("/bucket/{key:.+}").to(bucket::serve))
+                    .service(one("/problems/{code}").to(problems::serve))
+                    .service(one("/healthz").to(health::live))
+                    .service(one("/readyz").to(health::ready))
+                    .service(one("/admin/sync").to(sync::serve))
+                    .default_service(web::to(nothing_here)),
+            );
+    }
+}
+
+async fn nothing_here(request: HttpRequest) -> HttpResponse {
+    unknown_path(request.uri().path()).respond(request.headers())
+}
+
+/// 404 for a path that is no resource's.
+fn unknown_path(path: &str) -> Problem {
+    let detail = format!("there is no resource at {}", shown(path.as_bytes()));
+    Problem::new(Code::UnknownPath, detail)
+}
