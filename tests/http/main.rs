@@ -1,0 +1,10 @@
+//! The HTTP interface over a real store on memory partitions.
+
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
+
+mod fixture;
+mod lists;
+mod refusals;
+mod service;
+mod values;
+mod wire;
