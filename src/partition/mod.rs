@@ -25,6 +25,7 @@
 
 pub mod engine;
 pub mod memory;
+pub mod sqlite;
 pub mod tables;
 pub mod transaction;
 
@@ -392,6 +393,20 @@ impl PartitionError {
             }
             Self::Refused(_) | Self::Busy(_) | Self::Full(_) => true,
             Self::Foreign(_) | Self::Damaged { .. } | Self::Engine { .. } => false,
+        }
+    }
+
+    /// What is wrong, in words that anybody may read: nothing of hosts, users or statements.
+    pub const fn in_public(&self) -> &'static str {
+        match self {
+            Self::Refused(_) => "refused",
+            Self::Unreachable(_) => "unreachable",
+            Self::OutcomeUnknown(_) => "does not answer",
+            Self::Foreign(_) => "is another database",
+            Self::Busy(_) => "busy",
+            Self::Full(_) => "full",
+            Self::Damaged { .. } => "damaged",
+            Self::Engine { .. } => "refuses a statement",
         }
     }
 

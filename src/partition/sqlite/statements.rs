@@ -1,0 +1,631 @@
+//! The statements of the SQLite engine, each with the name that errors call it by.
+//!
+//! All are constant texts, prepared once a connection; nothing is ever pasted into one. Many rows are
+//! many runs of one prepared statement: inside a process that costs less than one long statement.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use rusqlite::{CachedStatement, Connection, Params, Row, params};
+
+use super::failure::failure;
+use crate::clock::Clock;
+use crate::partition::tables::{Cell, ClockRow, CursorRow, Stretch, Tables};
+use crate::partition::{Entry, Identity, PartitionError, Refusal, Result};
+use crate::record::{Body, Key, Record, Space};
+use crate::topology::Topology;
+use crate::version::{Epoch, PartitionId, RunId, Seq, SetId, Version};
+
+/// A text with its name.
+pub(super) struct Statement {
+    name: &'static str,
+    sql: &'static str,
+}
+
+const fn statement(name: &'static str, sql: &'static str) -> Statement {
+    Statement { name, sql }
+}
+
+pub(super) static BEGIN_READING: Statement = statement("begin reading", "BEGIN DEFERRED");
+pub(super) static BEGIN_WRITING: Statement = statement("begin writing", "BEGIN IMMEDIATE");
+pub(super) static COMMIT: Statement = statement("commit", "COMMIT");
+pub(super) static ROLLBACK: Statement = statement("rollback", "ROLLBACK");
+
+const SCHEMA: &str = include_str!("schema.sql");
+
+static TABLES: Statement = statement(
+    "tables",
+    "SELECT count(*), count(*) FILTER (WHERE name = 'clock') FROM sqlite_schema WHERE type = 'table'",
+);
+static OWNER: Statement =
+    statement("owner", "SELECT set_id, partition_id, schema_version FROM clock WHERE id = 1");
+static TOPOLOGY: Statement =
+    statement("topology", "SELECT document, digest FROM topology WHERE id = 1");
+static PUT_OWNER: Statement = statement(
+    "put owner",
+    "INSERT INTO clock (id, set_id, partition_id, schema_version, epoch, seq, run_id, reseed, reseeding)
+     VALUES (1, ?1, ?2, ?3, ?4, 0, ?5, 0, 0)",
+);
+static PUT_TOPOLOGY: Statement = statement(
+    "put topology",
+    "INSERT INTO topology (id, epoch, digest, document) VALUES (1, ?1, ?2, ?3)",
+);
+static CLOCK: Statement = statement(
+    "clock",
+    "SELECT partition_id, epoch, seq, run_id, reseed, reseeding FROM clock WHERE id = 1",
+);
+static PUT_CLOCK: Statement = statement(
+    "put clock",
+    "UPDATE clock SET epoch = ?2, seq = ?3, run_id = ?4, reseed = ?5, reseeding = ?6
+     WHERE id = 1 AND partition_id = ?1",
+);
+static PUT_JUMP: Statement =
+    statement("put jump", "INSERT INTO jump (first_after, last_before) VALUES (?1, ?2)");
+static TOUCH: Statement = statement(
+    "touch",
+    "INSERT INTO frontend (id, beats, updated_at) VALUES ('barrier', 1, ?1)
+     ON CONFLICT (id) DO UPDATE SET beats = beats + 1, updated_at = excluded.updated_at",
+);
+static CURSORS: Statement = statement(
+    "cursors",
+    "SELECT origin, cursor_version, floor_version FROM cursor ORDER BY origin",
+);
+static PUT_CURSOR: Statement = statement(
+    "put cursor",
+    "INSERT INTO cursor (origin, cursor_version, floor_version) VALUES (?1, ?2, ?3)
+     ON CONFLICT (origin) DO UPDATE
+     SET cursor_version = excluded.cursor_version, floor_version = excluded.floor_version",
+);
+static HEAD: Statement =
+    statement("head", "SELECT version FROM change WHERE origin = ?1 ORDER BY version DESC LIMIT 1");
+static ENTRIES: Statement = statement(
+    "entries",
+    "SELECT version, space, id FROM change WHERE origin = ?1 AND version > ?2
+     ORDER BY version LIMIT ?3",
+);
+static PUT_ENTRY: Statement = statement(
+    "put entry",
+    "INSERT INTO change (origin, version, space, id) VALUES (?1, ?2, ?3, ?4)
+     ON CONFLICT (origin, version) DO NOTHING",
+);
+static REMOVE_ENTRIES: Statement =
+    statement("remove entries", "DELETE FROM change WHERE origin = ?1 AND version <= ?2");
+static CLEAR: [Statement; 4] = [
+    statement("clear data", "DELETE FROM data"),
+    statement("clear system", "DELETE FROM system"),
+    statement("clear change", "DELETE FROM change"),
+    statement("clear cursor", "DELETE FROM cursor"),
+];
+
+/// The statements about rows, for one of the two tables that hold some.
+struct RowStatements {
+    cell: Statement,
+    version: Statement,
+    tombstone: Statement,
+    put: Statement,
+    remove: Statement,
+    stretch: Statement,
+    stretch_of_keys: Statement,
+}
+
+/// Places of the columns that [`record`] reads.
+const ROW_COLUMNS_KEY: usize = 7;
+
+macro_rules! row_statements {
+    ($table:literal) => {
+        RowStatements {
+            // The size comes first: a value that is too large is never read from the disk.
+            cell: statement(
+                concat!("cell of ", $table),
+                concat!(
+                    "SELECT version, origin, deleted, expires_at, content_type, checksum,
+                     CASE WHEN length(value) <= ?2 THEN value END, length(value)
+                     FROM ",
+                    $table,
+                    " WHERE id = ?1"
+                ),
+            ),
+            version: statement(
+                concat!("version in ", $table),
+                concat!("SELECT version FROM ", $table, " WHERE id = ?1"),
+            ),
+            tombstone: statement(
+                concat!("tombstone in ", $table),
+                concat!("SELECT origin, version FROM ", $table, " WHERE id = ?1 AND deleted = 1"),
+            ),
+            put: statement(
+                concat!("put row of ", $table),
+                concat!(
+                    "INSERT INTO ",
+                    $table,
+                    " (id, version, origin, deleted, expires_at, updated_at, checksum,
+                       content_type, value)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+                     ON CONFLICT (id) DO UPDATE SET
+                       version = excluded.version, origin = excluded.origin,
+                       deleted = excluded.deleted, expires_at = excluded.expires_at,
+                       updated_at = excluded.updated_at, checksum = excluded.checksum,
+                       content_type = excluded.content_type, value = excluded.value"
+                ),
+            ),
+            remove: statement(
+                concat!("remove row of ", $table),
+                concat!("DELETE FROM ", $table, " WHERE id = ?1"),
+            ),
+            stretch: statement(
+                concat!("stretch of ", $table),
+                concat!(
+                    "SELECT version, origin, deleted, expires_at, content_type, checksum, value, id
+                     FROM ",
+                    $table,
+                    " WHERE id >= ?1 ORDER BY id"
+                ),
+            ),
+            stretch_of_keys: statement(
+                concat!("stretch of keys of ", $table),
+                concat!(
+                    "SELECT version, origin, deleted, expires_at, content_type, checksum, x'', id
+                     FROM ",
+                    $table,
+                    " WHERE id >= ?1 ORDER BY id"
+                ),
+            ),
+        }
+    };
+}
+
+static DATA: RowStatements = row_statements!("data");
+static SYSTEM: RowStatements = row_statements!("system");
+
+const fn of(space: Space) -> &'static RowStatements {
+    match space {
+        Space::Data => &DATA,
+        Space::System => &SYSTEM,
+    }
+}
+
+/// As column `space` of table `change` tells the two apart.
+const fn stored_space(space: Space) -> i64 {
+    match space {
+        Space::Data => 0,
+        Space::System => 1,
+    }
+}
+
+/// An error with the name of the statement that met it.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) statement: &'static str,
+    pub(super) error: rusqlite::Error,
+}
+
+impl From<Failed> for PartitionError {
+    fn from(failed: Failed) -> Self {
+        failure(failed.statement, failed.error)
+    }
+}
+
+/// One open transaction.
+pub(super) struct Session<'a> {
+    connection: &'a Connection,
+    clock: &'a dyn Clock,
+    run: RunId,
+}
+
+impl<'a> Session<'a> {
+    pub(super) const fn new(connection: &'a Connection, clock: &'a dyn Clock, run: RunId) -> Self {
+        Self { connection, clock, run }
+    }
+
+    fn prepared(&self, statement: &Statement) -> Result<CachedStatement<'a>, Failed> {
+        let failed = |error| Failed { statement: statement.name, error };
+        self.connection.prepare_cached(statement.sql).map_err(failed)
+    }
+
+    /// Runs a statement that returns no rows; tells how many rows it changed.
+    pub(super) fn try_execute(
+        &self,
+        statement: &Statement,
+        params: impl Params,
+    ) -> Result<usize, Failed> {
+        let failed = |error| Failed { statement: statement.name, error };
+        self.prepared(statement)?.execute(params).map_err(failed)
+    }
+
+    /// The same, before any commit.
+    pub(super) fn execute(&self, statement: &Statement, params: impl Params) -> Result<usize> {
+        Ok(self.try_execute(statement, params)?)
+    }
+
+    /// Hands row after row to `take`, until it returns `false`.
+    fn each(
+        &self,
+        statement: &Statement,
+        params: impl Params,
+        mut take: impl FnMut(&Row<'_>) -> Result<bool, Torn>,
+    ) -> Result<()> {
+        let failed = |error| Failed { statement: statement.name, error };
+        let mut prepared = self.prepared(statement)?;
+        let mut rows = prepared.query(params).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            if !take(row).map_err(|torn| torn.at(statement))? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The only row, if there is one.
+    fn one<T>(
+        &self,
+        statement: &Statement,
+        params: impl Params,
+        take: impl Fn(&Row<'_>) -> Result<T, Torn>,
+    ) -> Result<Option<T>> {
+        let mut found = None;
+        self.each(statement, params, |row| {
+            found = Some(take(row)?);
+            Ok(false)
+        })?;
+        Ok(found)
+    }
+
+    /// Whether the tables are there. Another program's database is neither empty nor ours.
+    fn is_created(&self) -> Result<bool> {
+        let counts = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
+        match self.one(&TABLES, (), counts)? {
+            Some((_, 1)) => Ok(true),
+            None | Some((0, _)) => Ok(false),
+            Some(_) => Err(PartitionError::Damaged {
+                what: "the file holds tables, but none named `clock`: it is no partition".into(),
+            }),
+        }
+    }
+}
+
+/// A stored row that cannot be.
+#[derive(Debug)]
+enum Torn {
+    Column(rusqlite::Error),
+    What(String),
+}
+
+impl From<rusqlite::Error> for Torn {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Column(error)
+    }
+}
+
+impl Torn {
+    fn out_of_range(what: &str, number: impl std::fmt::Display) -> Self {
+        Self::What(format!("{number} is no {what}"))
+    }
+
+    fn at(self, statement: &Statement) -> PartitionError {
+        match self {
+            Self::Column(error) => failure(statement.name, error),
+            Self::What(what) => {
+                PartitionError::Damaged { what: format!("`{}`: {what}", statement.name) }
+            }
+        }
+    }
+
+    /// Which row it was, so that it can be looked for.
+    fn of(self, key: &Key) -> Self {
+        match self {
+            Self::Column(error) => Self::What(format!("row {key:?}: {error}")),
+            Self::What(what) => Self::What(format!("row {key:?}: {what}")),
+        }
+    }
+}
+
+fn version(row: &Row<'_>, column: usize) -> Result<Version, Torn> {
+    let packed = row.get(column)?;
+    Version::from_packed(packed).ok_or_else(|| Torn::out_of_range("version", packed))
+}
+
+fn origin(row: &Row<'_>, column: usize) -> Result<PartitionId, Torn> {
+    Ok(PartitionId(row.get(column)?))
+}
+
+fn flag(row: &Row<'_>, column: usize) -> Result<bool, Torn> {
+    match row.get::<_, i64>(column)? {
+        0 => Ok(false),
+        1 => Ok(true),
+        other => Err(Torn::out_of_range("flag", other)),
+    }
+}
+
+/// A row of `data` or `system`: version, origin, deleted, `expires_at`, `content_type`, checksum,
+/// value. The checksum is over the value, too: without it there is nothing to compare.
+fn record(key: Key, row: &Row<'_>, with_value: bool) -> Result<Record, Torn> {
+    let body = match flag(row, 2)? {
+        true => None,
+        false => Some(Body {
+            value: Bytes::copy_from_slice(
+                row.get_ref(6)?.as_blob().map_err(rusqlite::Error::from)?,
+            ),
+            content_type: row.get(4)?,
+            expires_at: row.get(3)?,
+        }),
+    };
+    let checksum = row.get::<_, i64>(5)?.cast_unsigned();
+    let record = Record { key, version: version(row, 0)?, origin: origin(row, 1)?, body };
+    if with_value && record.checksum() != checksum {
+        return Err(Torn::What("its checksum does not match".into()));
+    }
+    Ok(record)
+}
+
+fn clock_row(row: &Row<'_>) -> Result<ClockRow, Torn> {
+    let epoch = row.get(1)?;
+    let seq: i64 = row.get(2)?;
+    let reseed: i64 = row.get(4)?;
+    Ok(ClockRow {
+        partition: origin(row, 0)?,
+        epoch: Epoch::new(epoch).ok_or_else(|| Torn::out_of_range("epoch", epoch))?,
+        seq: u64::try_from(seq)
+            .ok()
+            .and_then(Seq::new)
+            .ok_or_else(|| Torn::out_of_range("sequence", seq))?,
+        run: RunId(row.get::<_, i64>(3)?.cast_unsigned()),
+        reseed: reseed.try_into().map_err(|_| Torn::out_of_range("reseed number", reseed))?,
+        reseeding: flag(row, 5)?,
+    })
+}
+
+fn stored_topology(row: &Row<'_>) -> Result<Topology, Torn> {
+    let document: String = row.get(0)?;
+    let digest = row.get::<_, i64>(1)?.cast_unsigned();
+    let topology: Topology =
+        serde_json::from_str(&document).map_err(|error| Torn::What(error.to_string()))?;
+    topology.check().map_err(|error| Torn::What(error.to_string()))?;
+    if topology.digest() != digest {
+        return Err(Torn::What("its digest does not match".into()));
+    }
+    Ok(topology)
+}
+
+/// A count as SQLite takes it.
+fn bounded(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+impl Tables for Session<'_> {
+    fn identity(&mut self) -> Result<Option<Identity>> {
+        if !self.is_created()? {
+            return Ok(None);
+        }
+        let owner = self.one(&OWNER, (), |row| {
+            let set = SetId(u128::from_be_bytes(row.get(0)?));
+            Ok((set, origin(row, 1)?, row.get(2)?))
+        })?;
+        let Some((set, partition, schema)) = owner else { return Ok(None) };
+        let Some(topology) = self.one(&TOPOLOGY, (), stored_topology)? else {
+            return Err(PartitionError::Damaged { what: "no topology is stored".into() });
+        };
+        Ok(Some(Identity { set, partition, schema, topology }))
+    }
+
+    fn create(&mut self) -> Result<()> {
+        if self.is_created()? {
+            return Ok(());
+        }
+        self.connection.execute_batch(SCHEMA).map_err(|error| failure("create", error))
+    }
+
+    fn set_identity(&mut self, identity: &Identity, run: RunId) -> Result<()> {
+        let topology = &identity.topology;
+        let document = serde_json::to_string(topology).map_err(|error| PartitionError::Engine {
+            statement: PUT_TOPOLOGY.name,
+            source: error.into(),
+        })?;
+        let epoch = topology.epoch().number();
+        self.execute(
+            &PUT_OWNER,
+            params![
+                identity.set.0.to_be_bytes(),
+                identity.partition.0,
+                identity.schema,
+                epoch,
+                run.0.cast_signed()
+            ],
+        )?;
+        self.execute(&PUT_TOPOLOGY, params![epoch, topology.digest().cast_signed(), document])?;
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<RunId> {
+        Ok(self.run)
+    }
+
+    fn now_ms(&mut self) -> Result<i64> {
+        Ok(self.clock.wall_ms())
+    }
+
+    fn clock(&mut self) -> Result<ClockRow> {
+        match self.one(&CLOCK, (), clock_row) {
+            Ok(Some(clock)) => Ok(clock),
+            Ok(None) => Err(Refusal::Empty.into()),
+            // Where there is no such table, the question itself is refused.
+            Err(PartitionError::Engine { .. }) if !self.is_created()? => Err(Refusal::Empty.into()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn set_clock(&mut self, clock: &ClockRow) -> Result<()> {
+        let changed = self.execute(
+            &PUT_CLOCK,
+            params![
+                clock.partition.0,
+                clock.epoch.number(),
+                clock.seq.number().cast_signed(),
+                clock.run.0.cast_signed(),
+                clock.reseed.cast_signed(),
+                clock.reseeding
+            ],
+        )?;
+        if changed == 1 { Ok(()) } else { Err(Refusal::Empty.into()) }
+    }
+
+    fn note_jump(&mut self, before: Seq, after: Seq) -> Result<()> {
+        let jump = params![after.number().cast_signed(), before.number().cast_signed()];
+        self.execute(&PUT_JUMP, jump)?;
+        Ok(())
+    }
+
+    fn touch(&mut self) -> Result<()> {
+        self.execute(&TOUCH, [self.clock.wall_ms()])?;
+        Ok(())
+    }
+
+    fn cursors(&mut self) -> Result<Vec<CursorRow>> {
+        let mut cursors = Vec::new();
+        self.each(&CURSORS, (), |row| {
+            let (cursor, floor) = (version(row, 1)?, version(row, 2)?);
+            cursors.push(CursorRow { origin: origin(row, 0)?, cursor, floor });
+            Ok(true)
+        })?;
+        Ok(cursors)
+    }
+
+    fn put_cursors(&mut self, cursors: &[CursorRow]) -> Result<()> {
+        for row in cursors {
+            let values = params![row.origin.0, row.cursor.packed(), row.floor.packed()];
+            self.execute(&PUT_CURSOR, values)?;
+        }
+        Ok(())
+    }
+
+    fn head(&mut self, origin: PartitionId) -> Result<Version> {
+        Ok(self.one(&HEAD, [origin.0], |row| version(row, 0))?.unwrap_or(Version::ZERO))
+    }
+
+    fn entries(&mut self, origin: PartitionId, after: Version, max: usize) -> Result<Vec<Entry>> {
+        let mut entries = Vec::new();
+        self.each(&ENTRIES, params![origin.0, after.packed(), bounded(max)], |row| {
+            let space = if flag(row, 1)? { Space::System } else { Space::Data };
+            let key = Key::stored(space, row.get::<_, Vec<u8>>(2)?);
+            entries.push(Entry { origin, version: version(row, 0)?, key });
+            Ok(true)
+        })?;
+        Ok(entries)
+    }
+
+    fn put_entries(&mut self, entries: &[Entry]) -> Result<()> {
+        for entry in entries {
+            let space = stored_space(entry.key.space());
+            let key = entry.key.bytes().as_ref();
+            self.execute(&PUT_ENTRY, params![entry.origin.0, entry.version.packed(), space, key])?;
+        }
+        Ok(())
+    }
+
+    fn remove_entries(&mut self, origin: PartitionId, upto: Version) -> Result<()> {
+        self.execute(&REMOVE_ENTRIES, params![origin.0, upto.packed()])?;
+        Ok(())
+    }
+
+    fn cell(&mut self, key: &Key, value_bytes_max: usize) -> Result<Option<Cell>> {
+        let asked = params![key.bytes().as_ref(), bounded(value_bytes_max)];
+        self.one(&of(key.space()).cell, asked, |row| {
+            let bytes: i64 = row.get(7)?;
+            match usize::try_from(bytes) {
+                Ok(bytes) if bytes > value_bytes_max => Ok(Cell::Large(bytes)),
+                Ok(_) => record(key.clone(), row, true).map(Cell::Row).map_err(|t| t.of(key)),
+                Err(_) => Err(Torn::out_of_range("size", bytes).of(key)),
+            }
+        })
+    }
+
+    fn rows(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Record>> {
+        let mut rows = HashMap::with_capacity(keys.len());
+        for &key in keys {
+            let asked = params![key.bytes().as_ref(), i64::MAX];
+            let found = self.one(&of(key.space()).cell, asked, |row| {
+                record(key.clone(), row, true).map_err(|torn| torn.of(key))
+            })?;
+            rows.extend(found.map(|row| (key.clone(), row)));
+        }
+        Ok(rows)
+    }
+
+    fn versions(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Version>> {
+        let mut versions = HashMap::with_capacity(keys.len());
+        for &key in keys {
+            let asked = [key.bytes().as_ref()];
+            let found = self.one(&of(key.space()).version, asked, |row| {
+                version(row, 0).map_err(|torn| torn.of(key))
+            })?;
+            versions.extend(found.map(|version| (key.clone(), version)));
+        }
+        Ok(versions)
+    }
+
+    fn tombstone(&mut self, key: &Key) -> Result<Option<(PartitionId, Version)>> {
+        self.one(&of(key.space()).tombstone, [key.bytes().as_ref()], |row| {
+            Ok((origin(row, 0)?, version(row, 1)?))
+        })
+    }
+
+    fn put_rows(&mut self, rows: &[&Record]) -> Result<()> {
+        let now_ms = self.clock.wall_ms();
+        for row in rows {
+            let body = row.body.as_ref();
+            self.execute(
+                &of(row.key.space()).put,
+                params![
+                    row.key.bytes().as_ref(),
+                    row.version.packed(),
+                    row.origin.0,
+                    row.is_tombstone(),
+                    body.and_then(|body| body.expires_at),
+                    now_ms,
+                    row.checksum().cast_signed(),
+                    body.map_or("", |body| body.content_type.as_str()),
+                    body.map_or(&[][..], |body| body.value.as_ref()),
+                ],
+            )?;
+        }
+        Ok(())
+    }
+
+    fn remove_rows(&mut self, keys: &[&Key]) -> Result<()> {
+        for key in keys {
+            self.execute(&of(key.space()).remove, [key.bytes().as_ref()])?;
+        }
+        Ok(())
+    }
+
+    fn stretch(&mut self, stretch: &Stretch<'_>) -> Result<Vec<Record>> {
+        if stretch.rows_max == 0 {
+            return Ok(Vec::new());
+        }
+        // The first key above `after` is `after` and a zero byte: one statement serves both bounds.
+        let from = match stretch.after {
+            Some(after) if after >= stretch.prefix => [after.as_ref(), &[0]].concat(),
+            Some(_) | None => stretch.prefix.to_vec(),
+        };
+        let statements = of(stretch.space);
+        let wanted = if stretch.values { &statements.stretch } else { &statements.stretch_of_keys };
+        let mut rows = Vec::new();
+        self.each(wanted, [from], |row| {
+            let bytes = row.get_ref(ROW_COLUMNS_KEY)?.as_blob().map_err(rusqlite::Error::from)?;
+            if !bytes.starts_with(stretch.prefix) {
+                return Ok(false);
+            }
+            let key = Key::stored(stretch.space, Bytes::copy_from_slice(bytes));
+            let row = record(key.clone(), row, stretch.values).map_err(|torn| torn.of(&key))?;
+            rows.push(row);
+            Ok(rows.len() < stretch.rows_max)
+        })?;
+        Ok(rows)
+    }
+
+    fn clear(&mut self) -> Result<()> {
+        for statement in &CLEAR {
+            self.execute(statement, ())?;
+        }
+        Ok(())
+    }
+}

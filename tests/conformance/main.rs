@@ -1,0 +1,23 @@
+//! One suite for every engine: what a partition promises ([`datastore::partition`]), asked of each.
+//!
+//! A new engine is one more [`bed::Kind`] and one more case in [`engines`].
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod bed;
+mod bytes;
+mod copying;
+mod keeping;
+mod opening;
+mod reading;
+mod schema;
+mod sqlite;
+mod writing;
+
+use rstest_reuse::{self, template};
+
+#[template]
+#[rstest]
+#[case::memory(crate::bed::Kind::Memory)]
+#[case::sqlite(crate::bed::Kind::Sqlite)]
+fn engines(#[case] kind: Kind) {}
