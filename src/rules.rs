@@ -31,6 +31,8 @@ pub enum Rule {
     PushReseed,
     /// A page ends at the vector of its own snapshot, not at a head read before (H1).
     SnapshotBound,
+    /// A page's claim ends at its source's cursor, whatever early entries it carries (H2, H7).
+    ClaimBound,
     /// A page carries early entries, those above the source's own cursor (H11).
     EarlyEntries,
     /// A page that reads on above the source's cursor moves no cursor over what lies between.
@@ -38,8 +40,12 @@ pub enum Rule {
     /// Whoever is below a floor of a source gets no page from it: a target stops, a follower is told
     /// to start again (H5, H6, K10).
     AboveFloors,
+    /// A cursor is read again before it is held against a floor (K10).
+    CursorReadAgain,
     /// A page leaves its source only after a commit there made it durable (H5).
     Barrier,
+    /// A barrier is left out only while the source's epoch, too, has not moved (ADR 0002).
+    BarrierOfEpoch,
     /// A page is applied only if the reseed number it was asked under still stands (K2).
     ApplyReseed,
     /// A page is applied only if the target's cursors still stand at or above where it started (H3).
@@ -85,6 +91,48 @@ pub enum Rule {
 }
 
 impl Rule {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::Fence,
+        Self::Route,
+        Self::OpeningJump,
+        Self::OpeningAlone,
+        Self::RaiseClock,
+        Self::PushFence,
+        Self::PushCovered,
+        Self::PushEntry,
+        Self::PushReseed,
+        Self::SnapshotBound,
+        Self::ClaimBound,
+        Self::EarlyEntries,
+        Self::ContiguousClaim,
+        Self::AboveFloors,
+        Self::CursorReadAgain,
+        Self::Barrier,
+        Self::BarrierOfEpoch,
+        Self::ApplyReseed,
+        Self::CursorStands,
+        Self::SourceAboveFloors,
+        Self::TopologyFresh,
+        Self::RowEntry,
+        Self::GreaterVersion,
+        Self::ApplyRaise,
+        Self::TrimAllVoters,
+        Self::TrimBarrier,
+        Self::TrimEpoch,
+        Self::TrimOwnCursor,
+        Self::ReseedEmpties,
+        Self::ReseedNumber,
+        Self::ReseedSource,
+        Self::ReseedAgain,
+        Self::ReseedLog,
+        Self::ReseedRaise,
+        Self::ReseedSilent,
+        Self::SessionCovered,
+        Self::VectorOfReseed,
+        Self::FeedCovered,
+    ];
+
     /// Whether the rule holds. Constant, but for builds with feature `ablation`.
     #[cfg(not(feature = "ablation"))]
     #[inline]
@@ -95,24 +143,24 @@ impl Rule {
     /// Whether the rule holds on this thread.
     #[cfg(feature = "ablation")]
     pub fn in_force(self) -> bool {
-        ablation::REMOVED.get() != Some(self)
+        !ablation::REMOVED.with_borrow(|removed| removed.contains(&self))
     }
 }
 
-/// Taking a rule away, for the simulation.
+/// Taking rules away, for the simulation.
 #[cfg(feature = "ablation")]
 pub mod ablation {
-    use std::cell::Cell;
+    use std::cell::RefCell;
 
     use super::Rule;
 
     thread_local! {
-        pub(super) static REMOVED: Cell<Option<Rule>> = const { Cell::new(None) };
+        pub(super) static REMOVED: RefCell<Vec<Rule>> = const { RefCell::new(Vec::new()) };
     }
 
-    /// Runs `work` on this thread without `rule`.
-    pub fn without<T>(rule: Option<Rule>, work: impl FnOnce() -> T) -> T {
-        let before = REMOVED.replace(rule);
+    /// Runs `work` on this thread without `rules`.
+    pub fn without<T>(rules: &[Rule], work: impl FnOnce() -> T) -> T {
+        let before = REMOVED.replace(rules.to_vec());
         let result = work();
         REMOVED.set(before);
         result

@@ -62,9 +62,6 @@ pub fn cover(
         return Ok(());
     }
     let status = partition.status()?;
-    if status.reseeding {
-        return Err(PartitionError::from(Refusal::Reseeding).into());
-    }
     let uncovered = status.vector.first_uncovered(token);
     seen.0 = Some((status.reseed, status.vector));
     match uncovered {

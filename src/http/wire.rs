@@ -132,7 +132,7 @@ impl<'a> PairDoc<'a> {
             bytes: pair.bytes,
             lag: pair.lag,
             age_ms: None,
-            error: pair.error.as_deref(),
+            error: pair.error,
         }
     }
 }
@@ -155,7 +155,7 @@ mod tests {
         };
         let unreachable = Pair {
             source: None,
-            error: Some("cannot be reached".into()),
+            error: Some("cannot be reached"),
             rows: 0,
             bytes: 0,
             lag: 0,

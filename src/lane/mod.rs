@@ -10,6 +10,7 @@
 //! after any error that leaves it in doubt (TALK-1), and made anew for the next request.
 
 pub mod batch;
+pub mod checked;
 pub mod read;
 pub mod write;
 

@@ -21,7 +21,7 @@ use crate::lane::read::{LocalReaders, ReadLane, Reader};
 use crate::lane::write::{WriteLane, WriteLaneParts};
 use crate::lane::{Connect, Deadline, LaneError, LaneLimits};
 use crate::partition::engine::EngineKind;
-use crate::partition::{Found, Get, PartitionError, Range};
+use crate::partition::{Found, Get, Range};
 use crate::record::{Key, Record};
 use crate::session::{SessionError, cover, get_covered};
 use crate::topology::{Role, Topology};
@@ -100,7 +100,7 @@ impl Lanes {
         };
         match &result {
             Ok(_) | Err(SessionError::NotCovered { .. }) => self.note(None),
-            Err(SessionError::Partition(error)) => self.note(Some(trouble_of(error))),
+            Err(SessionError::Partition(error)) => self.note(Some(error.in_public())),
         }
         Ok(result?)
     }
@@ -161,6 +161,8 @@ pub struct Store {
 
 impl Store {
     /// Starts the lanes of every partition. Nothing is connected to before the first request.
+    ///
+    /// `partitions` has to hold every data voter of the topology.
     pub fn start(parts: StoreParts) -> std::io::Result<Self> {
         let mut lanes = BTreeMap::new();
         for served in parts.partitions {
@@ -259,7 +261,7 @@ impl Store {
             master = self.topology.load().master_of(&write.key);
             answer = self.write_at(master, write).await?;
         }
-        let lanes = self.lanes_of(master)?;
+        let lanes = self.lanes_of(master);
         let name = &lanes.served.serving.name;
         let outcome = answer.map_err(|error| write_error(error, name))?;
         if let Some(version) = outcome.version() {
@@ -315,8 +317,9 @@ impl Store {
         }
     }
 
-    fn lanes_of(&self, id: PartitionId) -> Result<&Lanes, StoreError> {
-        self.lanes.get(&id).ok_or_else(|| self.no_such(&format!("#{id}")))
+    /// The lanes of a slot's master: masters are data voters, and those are all served.
+    fn lanes_of(&self, master: PartitionId) -> &Lanes {
+        self.lanes.get(&master).expect("every data voter of the topology has its lanes")
     }
 
     fn no_such(&self, name: &str) -> StoreError {
@@ -329,7 +332,7 @@ impl Store {
         master: PartitionId,
         write: Write,
     ) -> Result<Result<crate::write::Outcome, LaneError>, StoreError> {
-        let lanes = self.lanes_of(master)?;
+        let lanes = self.lanes_of(master);
         let (deadline, patience) = self.deadline();
         let answer = match lanes.write.submit(write, deadline) {
             Ok(answer) => match tokio::time::timeout(patience, answer).await {
@@ -345,7 +348,7 @@ impl Store {
         match &answer {
             Ok(_) => lanes.note(None),
             Err(LaneError::Failed(error) | LaneError::OutcomeUnknown(error)) => {
-                lanes.note(Some(trouble_of(error)));
+                lanes.note(Some(error.in_public()));
             }
             Err(_) => {}
         }
@@ -446,19 +449,6 @@ impl Store {
             Some((origin, version)) => Err(StoreError::SessionLost { origin, version }),
             None => Ok(()),
         }
-    }
-}
-
-fn trouble_of(error: &PartitionError) -> &'static str {
-    match error {
-        PartitionError::Refused(_) => "refused",
-        PartitionError::Unreachable(_) => "unreachable",
-        PartitionError::OutcomeUnknown(_) => "does not answer",
-        PartitionError::Foreign(_) => "is another database",
-        PartitionError::Busy(_) => "busy",
-        PartitionError::Full(_) => "full",
-        PartitionError::Damaged { .. } => "damaged",
-        PartitionError::Engine { .. } => "refuses a statement",
     }
 }
 

@@ -112,6 +112,17 @@ pub enum PullError {
     },
 }
 
+impl PullError {
+    /// What is wrong, in words that anybody may read.
+    pub const fn in_public(&self) -> &'static str {
+        match self {
+            Self::Source(error) | Self::Target(error) => error.in_public(),
+            Self::BelowFloor { .. } => "the target is below a floor of the source",
+            Self::TopologyOld { .. } => "the topology is older than the source's rows",
+        }
+    }
+}
+
 /// Pulls what `source` has of `origins` above the target's cursors, page by page.
 pub fn pull(
     target: &mut dyn Partition,
@@ -139,7 +150,7 @@ pub fn pull(
         let mut page = match source.page(&request) {
             Ok(page) => page,
             Err(PartitionError::Refused(Refusal::BelowFloor { .. })) => {
-                return below_floor(target, source).map(|()| pulled);
+                return below_floor(target, source, &standing).map(|()| pulled);
             }
             Err(error) => return Err(PullError::Source(error)),
         };
@@ -169,9 +180,17 @@ pub fn pull(
 
 /// K10: the target's cursors are read again before they are held against a floor: a pass that stalled
 /// would hold old cursors against a new floor.
-fn below_floor(target: &mut dyn Partition, source: &mut dyn Partition) -> Result<(), PullError> {
+fn below_floor(
+    target: &mut dyn Partition,
+    source: &mut dyn Partition,
+    before: &Status,
+) -> Result<(), PullError> {
     let floors = source.status().map_err(PullError::Source)?.floors;
-    let standing = target.status().map_err(PullError::Target)?;
+    let standing = if Rule::CursorReadAgain.in_force() {
+        target.status().map_err(PullError::Target)?
+    } else {
+        before.clone()
+    };
     match standing.vector.first_uncovered(&floors) {
         Some((origin, _)) if !standing.reseeding => Err(PullError::BelowFloor { origin }),
         Some(_) | None => Ok(()),

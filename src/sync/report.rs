@@ -16,8 +16,8 @@ pub struct Pair {
     pub bytes: usize,
     /// Writes of the source that the target still lacked afterwards; 0 = caught up.
     pub lag: u64,
-    /// What went wrong with this pair; the others went on.
-    pub error: Option<String>,
+    /// What went wrong with this pair, in words that anybody may read; the others went on.
+    pub error: Option<&'static str>,
 }
 
 /// One round: every target once.

@@ -41,6 +41,8 @@ pub struct Round {
     limits: PageLimits,
     connections: BTreeMap<PartitionId, Box<dyn Partition + Send>>,
     rounds: u64,
+    /// What was last said of a target, or of a target and a source: said again only when it changes.
+    told: BTreeMap<(PartitionId, Option<PartitionId>), &'static str>,
 }
 
 impl Round {
@@ -60,6 +62,7 @@ impl Round {
             limits: PageLimits::default(),
             connections: BTreeMap::new(),
             rounds: 0,
+            told: BTreeMap::new(),
         }
     }
 
@@ -68,9 +71,9 @@ impl Round {
         let (began, started_ms) = (self.clock.monotonic(), self.clock.wall_ms());
         self.rounds += 1;
         let topology = self.topology.load_full();
-        let mut errors: BTreeMap<PartitionId, String> = BTreeMap::new();
+        let mut errors: BTreeMap<PartitionId, &'static str> = BTreeMap::new();
         let mut statuses = self.statuses(&mut errors);
-        let mut pulls: BTreeMap<(PartitionId, PartitionId), Result<Pulled, String>> =
+        let mut pulls: BTreeMap<(PartitionId, PartitionId), Result<Pulled, &'static str>> =
             BTreeMap::new();
         for target in self.member_ids() {
             self.pull_all(target, &mut statuses, &topology, &mut pulls);
@@ -84,6 +87,34 @@ impl Round {
         }
     }
 
+    /// Logs trouble when it begins, changes or ends: rounds are many.
+    fn tell(
+        &mut self,
+        (target, source): (PartitionId, Option<PartitionId>),
+        trouble: Option<(&'static str, &dyn std::error::Error)>,
+    ) {
+        let known = match trouble {
+            Some((what, _)) => self.told.insert((target, source), what),
+            None => self.told.remove(&(target, source)),
+        };
+        let place = (self.name_of(target), source.map_or("", |source| self.name_of(source)));
+        match trouble {
+            Some((what, _)) if known == Some(what) => {}
+            Some((_, error)) => {
+                let error = chain(error);
+                tracing::warn!(partition = place.0, source = place.1, %error, "sync is held up");
+            }
+            None if known.is_some() => {
+                tracing::info!(partition = place.0, source = place.1, "sync goes on");
+            }
+            None => {}
+        }
+    }
+
+    fn name_of(&self, id: PartitionId) -> &str {
+        self.members.iter().find(|member| member.id == id).map_or("", |member| &member.name)
+    }
+
     fn member_ids(&self) -> Vec<PartitionId> {
         self.members.iter().map(|member| member.id).collect()
     }
@@ -91,13 +122,19 @@ impl Round {
     /// Where everybody stands; who cannot be asked is left out and told of in `errors`.
     fn statuses(
         &mut self,
-        errors: &mut BTreeMap<PartitionId, String>,
+        errors: &mut BTreeMap<PartitionId, &'static str>,
     ) -> BTreeMap<PartitionId, Status> {
         let mut statuses = BTreeMap::new();
         for id in self.member_ids() {
             match self.with(id, |partition| partition.status()) {
-                Ok(status) => drop(statuses.insert(id, status)),
-                Err(error) => drop(errors.insert(id, chain(&error))),
+                Ok(status) => {
+                    self.tell((id, None), None);
+                    statuses.insert(id, status);
+                }
+                Err(error) => {
+                    self.tell((id, None), Some((error.in_public(), &error)));
+                    errors.insert(id, error.in_public());
+                }
             }
         }
         statuses
@@ -130,13 +167,16 @@ impl Round {
         target: PartitionId,
         statuses: &mut BTreeMap<PartitionId, Status>,
         topology: &Topology,
-        pulls: &mut BTreeMap<(PartitionId, PartitionId), Result<Pulled, String>>,
+        pulls: &mut BTreeMap<(PartitionId, PartitionId), Result<Pulled, &'static str>>,
     ) {
         let Some(standing) = statuses.get(&target) else { return };
         let others: Vec<Status> = statuses.values().cloned().collect();
         for pull in pass::plan(standing, &others) {
-            let result = self.pull(target, &pull, topology).map_err(|error| chain(&error));
-            pulls.insert((target, pull.source), result);
+            let source = pull.source;
+            let result = self.pull(target, &pull, topology);
+            let trouble = result.as_ref().err().map(|error| (error.in_public(), error as _));
+            self.tell((target, Some(source)), trouble);
+            pulls.insert((target, source), result.map_err(|error| error.in_public()));
         }
         match self.with(target, |partition| partition.status()) {
             Ok(status) => drop(statuses.insert(target, status)),
@@ -220,15 +260,14 @@ impl Round {
     fn pairs(
         &self,
         statuses: &BTreeMap<PartitionId, Status>,
-        errors: &BTreeMap<PartitionId, String>,
-        pulls: &BTreeMap<(PartitionId, PartitionId), Result<Pulled, String>>,
+        errors: &BTreeMap<PartitionId, &'static str>,
+        pulls: &BTreeMap<(PartitionId, PartitionId), Result<Pulled, &'static str>>,
     ) -> Vec<Pair> {
         let mut pairs = Vec::new();
         for target in &self.members {
             let name = Arc::clone(&target.name);
             let Some(standing) = statuses.get(&target.id) else {
-                let error = errors.get(&target.id).cloned();
-                let error = error.or_else(|| Some("lost during the round".to_owned()));
+                let error = errors.get(&target.id).copied().or(Some("lost during the round"));
                 pairs.push(Pair { target: name, source: None, rows: 0, bytes: 0, lag: 0, error });
                 continue;
             };
@@ -236,8 +275,8 @@ impl Round {
                 let pulled = pulls.get(&(target.id, source.id));
                 let (done, error) = match pulled {
                     Some(Ok(done)) => (*done, None),
-                    Some(Err(error)) => (Pulled::default(), Some(error.clone())),
-                    None => (Pulled::default(), errors.get(&source.id).cloned()),
+                    Some(Err(error)) => (Pulled::default(), Some(*error)),
+                    None => (Pulled::default(), errors.get(&source.id).copied()),
                 };
                 let lag = statuses.get(&source.id).map_or(0, |status| {
                     let have = standing.vector.get(source.id).seq().number();

@@ -110,8 +110,13 @@ impl Builder {
         if complete {
             segment.claim = segment.from.max(standing);
             segment.end = segment.end.max(segment.claim);
+            if !Rule::ClaimBound.in_force() {
+                segment.claim = segment.end;
+            }
         } else {
-            segment.claim = segment.from.max(segment.end.min(standing));
+            let end = segment.end;
+            let end = if Rule::ClaimBound.in_force() { end.min(standing) } else { end };
+            segment.claim = segment.from.max(end);
             self.cut = true;
         }
         self.segments.push(segment);
