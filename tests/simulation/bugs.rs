@@ -1,0 +1,201 @@
+//! Planted bugs: one per checker, to prove that it is awake.
+
+use std::rc::Rc;
+
+use datastore::partition::memory::Transaction;
+use datastore::partition::tables::ClockRow;
+use datastore::partition::{
+    Applied, Chunk, Fetched, Get, Identity, Listing, Page, PageRequest, Partition, Push, Range,
+    ReseedNumber, ReseedStep, Result, Status, Trim, Trimmed,
+};
+use datastore::record::Key;
+use datastore::rules::Rule;
+use datastore::version::{Epoch, PartitionId, RunId, Seq, Version};
+use datastore::write::{Outcome, Write};
+
+use crate::link::Link;
+use crate::world::{Server, World};
+
+/// A way to lose data on purpose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    /// A page forgets one of the rows that its entries name.
+    RowForgotten,
+    /// A cursor goes one further than the page.
+    CursorAhead,
+    /// A barrier does nothing.
+    BarrierEmpty,
+    /// A restarted server has forgotten its last sequences.
+    SequenceForgotten,
+    /// The answer does not wait for the flush.
+    AnsweredBeforeFlush,
+    /// A session read goes anywhere.
+    TokenIgnored,
+    /// A feed position goes to the source's head, whatever was given.
+    FeedAhead,
+    /// A follower takes every event, newer or not (K12).
+    FollowerForgets,
+    /// A tombstone is collected as soon as it is seen.
+    TombstonesCollectedAtOnce,
+    /// A copied row is damaged on its way.
+    RowDamaged,
+}
+
+/// What is planted in a history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plant {
+    /// Wrong code.
+    Bug(Bug),
+    /// Missing code.
+    Without(&'static [Rule]),
+}
+
+/// One for each checker, with its name.
+pub const PLANTS: &[(Plant, &str)] = &[
+    (Plant::Bug(Bug::RowForgotten), "VEC-1"),
+    (Plant::Without(&[Rule::PushEntry]), "LOG-1"),
+    (Plant::Bug(Bug::CursorAhead), "CUR-1"),
+    (Plant::Bug(Bug::BarrierEmpty), "BAR-1"),
+    (Plant::Bug(Bug::SequenceForgotten), "VER-1"),
+    (Plant::Without(&[Rule::Fence]), "FENCE-1"),
+    (Plant::Bug(Bug::AnsweredBeforeFlush), "ACK-1"),
+    (Plant::Bug(Bug::TokenIgnored), "RYW-1"),
+    (Plant::Bug(Bug::FeedAhead), "FEED-1"),
+    (Plant::Bug(Bug::TombstonesCollectedAtOnce), "DEL-1"),
+    (Plant::Bug(Bug::RowDamaged), "CONV-1"),
+    (Plant::Without(&[Rule::TrimAllVoters]), "FLOOR"),
+    (Plant::Without(&[Rule::RaiseClock]), "LIVE"),
+];
+
+impl World {
+    /// See [`Bug::AnsweredBeforeFlush`].
+    pub fn skips_flush(&mut self) -> bool {
+        self.bug == Some(Bug::AnsweredBeforeFlush) && self.rng.u8(..10) == 0
+    }
+}
+
+/// See [`Bug::SequenceForgotten`]. The opening is forgotten with them, or it would jump over the gap.
+pub fn forget_sequence(server: &mut Server) {
+    let seq = Seq::new(server.status().seq.number() / 2).unwrap();
+    let run = server.run;
+    let state = Rc::make_mut(&mut server.visible);
+    edit_clock(state, run, |clock| ClockRow { seq, run, ..clock });
+    server.durable = Rc::clone(&server.visible);
+}
+
+fn edit_clock(
+    state: &mut datastore::partition::memory::State,
+    run: RunId,
+    edit: impl FnOnce(ClockRow) -> ClockRow,
+) {
+    Transaction::writing(state, run, 0)
+        .run(|tables| {
+            let clock = tables.clock()?;
+            tables.set_clock(&edit(clock))
+        })
+        .unwrap();
+}
+
+/// A connection with the history's planted bug, if it has one.
+pub struct Planted<'a> {
+    link: Link<'a>,
+}
+
+impl<'a> Planted<'a> {
+    pub const fn new(link: Link<'a>) -> Self {
+        Self { link }
+    }
+
+    pub const fn id(&self) -> PartitionId {
+        self.link.id
+    }
+
+    fn has(&self, bug: Bug) -> bool {
+        self.link.net.world.get().bug == Some(bug)
+    }
+
+    fn dice(&self, of: u8) -> bool {
+        self.link.net.world.get().rng.u8(..of) == 0
+    }
+}
+
+impl Partition for Planted<'_> {
+    fn identity(&mut self) -> Result<Option<Identity>> {
+        self.link.identity()
+    }
+
+    fn found(&mut self, identity: &Identity) -> Result<Identity> {
+        self.link.found(identity)
+    }
+
+    fn status(&mut self) -> Result<Status> {
+        self.link.status()
+    }
+
+    fn open_lane(&mut self) -> Result<Epoch> {
+        self.link.open_lane()
+    }
+
+    fn raise(&mut self, epoch: Epoch) -> Result<()> {
+        self.link.raise(epoch)
+    }
+
+    fn commit(&mut self, epoch: Epoch, writes: &[Write]) -> Result<Vec<Outcome>> {
+        self.link.commit(epoch, writes)
+    }
+
+    fn push(&mut self, push: &Push) -> Result<()> {
+        self.link.push(push)
+    }
+
+    fn get(&mut self, get: &Get<'_>) -> Result<Fetched> {
+        self.link.get(get)
+    }
+
+    fn list(&mut self, range: &Range) -> Result<Listing> {
+        self.link.list(range)
+    }
+
+    fn page(&mut self, request: &PageRequest) -> Result<Page> {
+        let mut page = self.link.page(request)?;
+        if self.has(Bug::RowForgotten) && self.dice(10) {
+            page.rows.pop();
+        }
+        if self.has(Bug::RowDamaged) && self.dice(10) {
+            for body in page.rows.iter_mut().filter_map(|row| row.body.as_mut()) {
+                body.value = "damaged".into();
+            }
+        }
+        if self.has(Bug::CursorAhead) && self.dice(10) {
+            for segment in page.segments.iter_mut().filter(|segment| segment.claim > segment.from) {
+                let seq = segment.claim.seq().advanced(1).unwrap();
+                segment.claim = Version::new(segment.claim.epoch(), seq);
+            }
+        }
+        Ok(page)
+    }
+
+    fn barrier(&mut self, run: RunId) -> Result<()> {
+        if self.has(Bug::BarrierEmpty) { Ok(()) } else { self.link.barrier(run) }
+    }
+
+    fn apply(&mut self, page: &Page, reseed: ReseedNumber) -> Result<Applied> {
+        self.link.apply(page, reseed)
+    }
+
+    fn trim(&mut self, trim: &Trim) -> Result<Trimmed> {
+        if !self.has(Bug::TombstonesCollectedAtOnce) {
+            return self.link.trim(trim);
+        }
+        let floor = self.link.status()?.vector;
+        self.link.trim(&Trim { floor, ..trim.clone() })
+    }
+
+    fn scan(&mut self, after: Option<&Key>, rows_max: usize, bytes_max: usize) -> Result<Chunk> {
+        self.link.scan(after, rows_max, bytes_max)
+    }
+
+    fn reseed(&mut self, number: ReseedNumber, step: &ReseedStep) -> Result<ReseedNumber> {
+        self.link.reseed(number, step)
+    }
+}

@@ -1,0 +1,333 @@
+//! The checkers: what the world remembers of every write, and what must hold.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use datastore::partition::{Partition, Status};
+use datastore::record::{Key, Record};
+use datastore::version::{Epoch, PartitionId, Seq, Version};
+
+use crate::world::{View, World, live_rows};
+
+/// One write, as its origin committed it.
+#[derive(Clone, Debug)]
+pub struct Written {
+    pub row: Record,
+    /// A crash took it back before it was durable.
+    pub lost: bool,
+    pub acknowledged: bool,
+    /// Acknowledged as held by a majority.
+    pub by_majority: bool,
+}
+
+/// Every write ever committed, visible or durable.
+#[derive(Default)]
+pub struct Ledger {
+    writes: BTreeMap<(PartitionId, Version), Written>,
+    /// Per key and origin, in version order.
+    by_key: BTreeMap<(Key, PartitionId), Vec<Version>>,
+    /// Versions told to a client, of rows that a later one of the same batch replaced.
+    told: BTreeMap<(PartitionId, Version), Key>,
+    /// Per key, the greatest version acknowledged so far.
+    newest_acknowledged: BTreeMap<Key, Version>,
+}
+
+impl Ledger {
+    pub fn get(&self, origin: PartitionId, version: Version) -> Option<&Written> {
+        self.writes.get(&(origin, version))
+    }
+
+    pub fn newest_acknowledged(&self, key: &Key) -> Version {
+        self.newest_acknowledged.get(key).copied().unwrap_or_default()
+    }
+
+    /// Marks what a crash took back; returns how many.
+    pub fn lose(&mut self, origin: PartitionId, durable: Seq) -> usize {
+        let writes = self
+            .writes
+            .iter_mut()
+            .filter(|((o, version), _)| *o == origin && version.seq() > durable);
+        writes.map(|(_, write)| write.lost = true).count()
+    }
+
+    /// The greatest surviving write of `key` by `origin` at or below `upto`.
+    pub fn covered(&self, key: &Key, origin: PartitionId, upto: Version) -> Option<&Written> {
+        let versions = self.by_key.get(&(key.clone(), origin))?;
+        let end = versions.partition_point(|version| *version <= upto);
+        versions[..end]
+            .iter()
+            .rev()
+            .map(|version| &self.writes[&(origin, *version)])
+            .find(|write| !write.lost)
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &(Key, PartitionId)> {
+        self.by_key.keys()
+    }
+}
+
+impl World {
+    /// Looks at what a transaction did at a server: new writes of its own, and its clock.
+    pub fn observe(&mut self, id: PartitionId, before: &Status) {
+        let after = self.server(id).status();
+        if after.epoch < before.epoch || after.seq < before.seq {
+            self.violate("FENCE-1", format!("the clock of {id} goes down: {before:?} {after:?}"));
+        }
+        let own = Version::new(Epoch::default(), Seq::default());
+        let state = Rc::clone(&self.server(id).visible);
+        let fresh: Vec<Record> = state
+            .log()
+            .range((id, own)..)
+            .take_while(|((origin, _), _)| *origin == id)
+            .filter(|((_, version), _)| version.seq() > before.seq)
+            .filter_map(|(_, key)| state.rows().get(key).cloned())
+            .filter(|row| row.origin == id && row.version.seq() > before.seq)
+            .collect();
+        for row in fresh {
+            self.register(id, row, before);
+        }
+    }
+
+    fn register(&mut self, id: PartitionId, row: Record, before: &Status) {
+        let place = (id, row.version);
+        if row.version.epoch() < before.epoch {
+            let clock = before.epoch;
+            self.violate("FENCE-1", format!("{id} wrote {row:?} under clock epoch {clock}"));
+        }
+        if let Some(other) = self.ledger.writes.get(&place)
+            && other.row != row
+        {
+            let detail = format!("{id} gave {} twice: {:?}, {row:?}", row.version, other.row);
+            self.violate("VER-1", detail);
+        }
+        let versions = self.ledger.by_key.entry((row.key.clone(), id)).or_default();
+        let at = versions.partition_point(|version| *version < row.version);
+        if versions.get(at) != Some(&row.version) {
+            versions.insert(at, row.version);
+        }
+        let write = Written { row, lost: false, acknowledged: false, by_majority: false };
+        self.ledger.writes.insert(place, write);
+    }
+
+    /// A client is told that its write of `key` stands. `floor`: the greatest version that was
+    /// acknowledged before it began.
+    pub fn acknowledge(
+        &mut self,
+        key: &Key,
+        origin: PartitionId,
+        version: Version,
+        floor: Version,
+        by_majority: bool,
+    ) {
+        if version <= floor {
+            self.violate("VER-1", format!("{key:?}: {version} acknowledged after {floor}"));
+        }
+        if let Some(other) = self.ledger.told.insert((origin, version), key.clone())
+            && other != *key
+        {
+            self.violate("VER-1", format!("{origin} gave {version} to {key:?} and {other:?}"));
+        }
+        let newest = self.ledger.newest_acknowledged.entry(key.clone()).or_default();
+        *newest = version.max(*newest);
+        // A row that a later one of the same batch replaced has no entry: that later one stands for it.
+        if let Some(write) = self.ledger.writes.get_mut(&(origin, version)) {
+            write.acknowledged = true;
+            write.by_majority |= by_majority;
+        }
+        self.check_acknowledged();
+    }
+
+    /// ACK-1: what was acknowledged is durable where it was promised.
+    pub fn check_acknowledged(&mut self) {
+        let voters: Vec<_> = self.servers.iter().filter(|server| server.is_voter).collect();
+        let durable: BTreeMap<PartitionId, Status> =
+            voters.iter().map(|server| (server.id, server.durable_status())).collect();
+        let majority = self.register.majority();
+        let mut found = Vec::new();
+        for ((origin, version), write) in &self.ledger.writes {
+            if !write.acknowledged {
+                continue;
+            }
+            let home = &durable[origin];
+            if write.lost || home.vector.get(*origin) < *version {
+                found.push(format!("{:?} of {origin} is not durable at its master", write.row));
+            }
+            if !write.by_majority {
+                continue;
+            }
+            let holders = voters.iter().filter(|server| {
+                let row = server.durable.rows().get(&write.row.key);
+                row.is_some_and(|row| row.version >= *version)
+                    || durable[&server.id].vector.get(*origin) >= *version
+            });
+            let holders = holders.count();
+            if holders < majority {
+                found.push(format!("{:?} of {origin} is held by {holders}", write.row));
+            }
+        }
+        for detail in found {
+            self.violate("ACK-1", detail);
+        }
+    }
+
+    /// What must hold after every step, at each server that changed.
+    pub fn check_step(&mut self) {
+        for id in self.ids() {
+            if !std::mem::replace(&mut self.server_mut(id).checked, true) {
+                self.check_server(id);
+            }
+        }
+    }
+
+    fn check_server(&mut self, id: PartitionId) {
+        let state = Rc::clone(&self.server(id).visible);
+        let status = View(&state).status().unwrap();
+        let mut found: Vec<(&'static str, String)> = Vec::new();
+        if !status.reseeding {
+            self.check_covered(&state, &status, &mut found);
+        }
+        for row in state.rows().values() {
+            let above = row.version > status.floors.get(row.origin);
+            if above && !state.log().contains_key(&(row.origin, row.version)) {
+                found.push(("LOG-1", format!("{id} holds {row:?} without its entry")));
+            }
+        }
+        let durable: BTreeMap<PartitionId, Version> = self
+            .servers
+            .iter()
+            .map(|server| (server.id, server.durable_status().vector.get(server.id)))
+            .collect();
+        for (origin, cursor) in status.vector.iter().filter(|(origin, _)| *origin != id) {
+            if cursor > durable[&origin] {
+                let clock = durable[&origin];
+                found
+                    .push(("CUR-1", format!("{id}: {cursor} of {origin}, whose clock is {clock}")));
+            }
+            if cursor < status.floors.get(origin) {
+                found.push(("CUR-1", format!("{id}: {cursor} of {origin} is below its own floor")));
+            }
+        }
+        let rows = state.rows().values().map(|row| (row.origin, row.version));
+        for (origin, version) in rows.chain(state.log().keys().copied()) {
+            if origin != id && version > durable[&origin] {
+                found.push((
+                    "BAR-1",
+                    format!("{id} holds {version} of {origin}, not durable there"),
+                ));
+            }
+        }
+        for (checker, detail) in found {
+            self.violate(checker, detail);
+        }
+    }
+
+    /// VEC-1: for every key and origin, at least every version that the cursors cover.
+    fn check_covered(
+        &self,
+        state: &datastore::partition::memory::State,
+        status: &Status,
+        found: &mut Vec<(&'static str, String)>,
+    ) {
+        let mut newest: BTreeMap<&Key, &Written> = BTreeMap::new();
+        for (key, origin) in self.ledger.keys() {
+            let upto = status.vector.get(*origin);
+            if let Some(write) = self.ledger.covered(key, *origin, upto)
+                && newest.get(key).is_none_or(|other| other.row.version < write.row.version)
+            {
+                newest.insert(key, write);
+            }
+        }
+        for (key, write) in newest {
+            let (version, origin) = (write.row.version, write.row.origin);
+            let holds = match state.rows().get(key) {
+                Some(row) => row.version >= version,
+                None => write.row.is_tombstone() && version <= status.floors.get(origin),
+            };
+            if !holds {
+                let has = state.rows().get(key);
+                let id = status.partition;
+                found.push(("VEC-1", format!("{id} covers {:?} and has {has:?}", write.row)));
+            }
+        }
+    }
+
+    /// Whether a reader may find no row, or this one, who has seen `version` of the key.
+    pub fn is_no_less(&self, key: &Key, row: Option<&Record>, version: Version) -> bool {
+        match row {
+            Some(row) => row.version >= version,
+            None => {
+                let dead = |(k, origin): &(Key, PartitionId)| {
+                    let last = Version::from_packed(i64::MAX).unwrap();
+                    k == key
+                        && self.ledger.covered(key, *origin, last).is_some_and(|_| {
+                            self.ledger.by_key[&(k.clone(), *origin)].iter().any(|v| {
+                                let write = &self.ledger.writes[&(*origin, *v)];
+                                *v >= version && write.row.is_tombstone() && !write.lost
+                            })
+                        })
+                };
+                self.ledger.keys().any(dead)
+            }
+        }
+    }
+
+    /// A row leaves for a follower: it must not be taken back any more.
+    pub fn check_given(&mut self, rows: &[Record]) {
+        for row in rows {
+            let durable = self.server(row.origin).durable_status().vector.get(row.origin);
+            if row.version > durable {
+                self.violate("BAR-1", format!("a follower was given {row:?}, not durable"));
+            }
+        }
+    }
+
+    /// CONV-1, DEL-1, ACK-1 and FEED-1, once faults have stopped and passes have run.
+    pub fn check_quiet(&mut self) {
+        self.check_acknowledged();
+        let states: Vec<_> =
+            self.servers.iter().map(|server| (server.id, Rc::clone(&server.visible))).collect();
+        let (first, reference) = &states[0];
+        for (id, state) in &states[1..] {
+            let (ours, theirs) = (live_rows(reference), live_rows(state));
+            if ours != theirs {
+                let differs =
+                    ours.keys().chain(theirs.keys()).find(|k| ours.get(*k) != theirs.get(*k));
+                let key = differs.unwrap();
+                let detail = format!("{first}: {:?}, {id}: {:?}", ours.get(key), theirs.get(key));
+                self.violate("CONV-1", detail);
+            }
+        }
+        for (id, state) in &states {
+            self.check_deletes(*id, state);
+        }
+        for nth in 0..self.followers.len() {
+            let follower = &self.followers[nth].state;
+            let lives = follower.iter().filter(|(_, (_, lives))| *lives);
+            let known: BTreeMap<&Key, Version> = lives.map(|(key, (v, _))| (key, *v)).collect();
+            let store: BTreeMap<&Key, Version> =
+                live_rows(reference).into_iter().map(|(key, row)| (key, row.version)).collect();
+            if known != store {
+                self.violate(
+                    "FEED-1",
+                    format!("follower {nth} has {known:?}, the store {store:?}"),
+                );
+            }
+        }
+    }
+
+    fn check_deletes(&mut self, id: PartitionId, state: &datastore::partition::memory::State) {
+        let mut undone = Vec::new();
+        for write in self.ledger.writes.values() {
+            if !write.acknowledged || !write.row.is_tombstone() {
+                continue;
+            }
+            let row = state.rows().get(&write.row.key).filter(|row| !row.is_tombstone());
+            if let Some(row) = row.filter(|row| row.version < write.row.version) {
+                undone.push(format!("{id} has {row:?}, deleted by {}", write.row.version));
+            }
+        }
+        for detail in undone {
+            self.violate("DEL-1", detail);
+        }
+    }
+}

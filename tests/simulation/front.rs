@@ -1,0 +1,73 @@
+//! Front ends, sessions and followers: what outlives a single operation.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+
+use datastore::feed::Position;
+use datastore::lane::batch::BatchError;
+use datastore::record::Key;
+use datastore::session::Seen;
+use datastore::sync::barrier::Barriers;
+use datastore::topology::Topology;
+use datastore::vector::Vector;
+use datastore::version::{PartitionId, Version};
+use datastore::write::{Outcome, Write};
+
+/// Where the answer to a write on a lane will be.
+pub type Ticket = Rc<RefCell<Option<Result<Outcome, BatchError>>>>;
+
+/// A write lane: a queue, and a connection that one operation at a time works with.
+#[derive(Default)]
+pub struct Lane {
+    pub queue: VecDeque<(Write, Ticket)>,
+    pub busy: bool,
+    /// The server run in which the connection was opened for writing.
+    pub open: Option<u64>,
+}
+
+/// One front end.
+pub struct Front {
+    pub topology: Topology,
+    pub lanes: BTreeMap<PartitionId, Lane>,
+    pub barriers: Rc<Barriers>,
+    /// What is known over the reading connection made in a run.
+    pub seen: BTreeMap<PartitionId, (u64, Seen)>,
+    /// Servers that it cannot reach.
+    pub cut: BTreeSet<PartitionId>,
+}
+
+impl Front {
+    pub fn new(topology: &Topology) -> Self {
+        Self {
+            topology: topology.clone(),
+            lanes: BTreeMap::new(),
+            barriers: Rc::default(),
+            seen: BTreeMap::new(),
+            cut: BTreeSet::new(),
+        }
+    }
+}
+
+/// A client with a token, and what it knows to have seen.
+#[derive(Clone, Debug, Default)]
+pub struct Session {
+    pub token: Vector,
+    pub seen: BTreeMap<Key, Version>,
+}
+
+/// A feed follower that keeps the greater version of each key.
+#[derive(Clone, Debug)]
+pub struct Follower {
+    pub position: Position,
+    /// Version, and whether the key lives.
+    pub state: BTreeMap<Key, (Version, bool)>,
+    /// Counts changes of the position, so that of two pages in flight one is dropped.
+    pub turn: u64,
+}
+
+impl Default for Follower {
+    fn default() -> Self {
+        Self { position: Position::Start, state: BTreeMap::new(), turn: 0 }
+    }
+}

@@ -1,0 +1,444 @@
+//! What front ends do: each function is one operation, over connections that stop.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use datastore::ack::{self, Tally};
+use datastore::feed::{self, FeedError, Position};
+use datastore::lane::batch::{self, BatchError};
+use datastore::partition::{Found, Get, Partition, PartitionError, Status};
+use datastore::record::{Key, Record};
+use datastore::session::{self, Seen, SessionError};
+use datastore::sync::pass::{self, PageLimits, Pull, PullError};
+use datastore::sync::{reseed, trim};
+use datastore::topology::Topology;
+use datastore::vector::Vector;
+use datastore::version::{PartitionId, Version};
+use datastore::write::{Change, Outcome, Write};
+
+use crate::bugs::{Bug, Planted};
+use crate::front::Ticket;
+use crate::history::NewOperation;
+use crate::link::Net;
+
+/// Small pages, so that they are cut.
+fn limits(net: &Net<'_>) -> PageLimits {
+    let mut world = net.world.get();
+    let drawn = world.rng.usize(1..6);
+    let entries_max = world.entries_max.unwrap_or(drawn);
+    PageLimits { entries_max, bytes_max: 1 << 20 }
+}
+
+/// A client's write: onto the lane of its master, then, for a majority, pushed to the others.
+pub fn write(net: &Net<'_>, write: Write, by_majority: bool, session: usize) {
+    let key = write.key.clone();
+    let (topology, floor) = {
+        let world = net.world.get();
+        (world.fronts[net.front].topology.clone(), world.ledger.newest_acknowledged(&key))
+    };
+    let master = topology.master_of(&key);
+    let ticket = Ticket::default();
+    {
+        let mut world = net.world.get();
+        let front = net.front;
+        let lane = world.fronts[front].lanes.entry(master).or_default();
+        lane.queue.push_back((write.clone(), Rc::clone(&ticket)));
+        if !lane.busy {
+            lane.busy = true;
+            world.spawned.push(NewOperation::new("lane", front, move |net| run_lane(net, master)));
+        }
+    }
+    if net.yielder.is_none() {
+        run_spawned(net);
+    }
+    if !net.wait(|| ticket.borrow().is_some()) {
+        return;
+    }
+    let Some(Ok(outcome)) = ticket.borrow_mut().take() else { return };
+    let Some(version) = outcome.version() else { return };
+    if by_majority && !push_to_majority(net, &write, master, version) {
+        return;
+    }
+    let mut world = net.world.get();
+    world.note(|| format!("acknowledged {key:?} {version} of {master}, majority: {by_majority}"));
+    world.acknowledge(&key, master, version, floor, by_majority);
+    let session = &mut world.sessions[session];
+    session.token.raise(master, version);
+    let seen = session.seen.entry(key).or_default();
+    *seen = version.max(*seen);
+}
+
+/// Runs what an operation has spawned, where there is nobody to stop for.
+fn run_spawned(net: &Net<'_>) {
+    loop {
+        let Some(operation) = net.world.get().spawned.pop() else { return };
+        (operation.work)(&Net { front: operation.front, ..*net });
+    }
+}
+
+fn push_to_majority(net: &Net<'_>, write: &Write, master: PartitionId, version: Version) -> bool {
+    let topology = net.world.get().fronts[net.front].topology.clone();
+    let body = match &write.change {
+        Change::Set(body) | Change::Update(body) => Some(body.clone()),
+        Change::Delete => None,
+    };
+    let row = Record { key: write.key.clone(), version, origin: master, body };
+    let others: Vec<PartitionId> =
+        topology.data_voters().map(|voter| voter.id).filter(|id| *id != master).collect();
+    let tally = Rc::new(RefCell::new(Tally::new(others.len(), topology.majority())));
+    for target in others {
+        let (tally, row, topology) = (Rc::clone(&tally), row.clone(), topology.clone());
+        net.world.get().spawned.push(NewOperation::new("push", net.front, move |net| {
+            let pushed =
+                net.pooled(target).and_then(|mut target| ack::push(&mut target, &row, &topology));
+            net.world.get().note(|| format!("push {row:?} to {target}: {pushed:?}"));
+            tally.borrow_mut().note(pushed.is_ok());
+        }));
+    }
+    if net.yielder.is_none() {
+        run_spawned(net);
+    }
+    net.wait(|| tally.borrow().verdict().is_some()) && tally.borrow().verdict() == Some(true)
+}
+
+/// What a lane's thread does while something is waiting.
+pub fn run_lane(net: &Net<'_>, id: PartitionId) {
+    let guard = LaneGuard { net: *net, id, tickets: RefCell::default() };
+    loop {
+        let writes = guard.next_batch();
+        if writes.is_empty() {
+            return;
+        }
+        let answers = guard.commit(&writes);
+        for (ticket, answer) in guard.tickets.take().into_iter().zip(answers) {
+            ticket.replace(Some(answer));
+        }
+    }
+}
+
+/// Gives the lane free when the operation ends or is killed; what was in flight stays unknown.
+struct LaneGuard<'a> {
+    net: Net<'a>,
+    id: PartitionId,
+    tickets: RefCell<Vec<Ticket>>,
+}
+
+impl LaneGuard<'_> {
+    fn next_batch(&self) -> Vec<Write> {
+        let mut world = self.net.world.get();
+        let rows_max = world.rng.usize(1..5);
+        let lane = world.fronts[self.net.front].lanes.entry(self.id).or_default();
+        let take = rows_max.min(lane.queue.len());
+        let (writes, tickets) = lane.queue.drain(..take).unzip();
+        self.tickets.replace(tickets);
+        writes
+    }
+
+    fn commit(&self, writes: &[Write]) -> Vec<Result<Outcome, BatchError>> {
+        let failed = |error: &BatchError| writes.iter().map(|_| Err(error.clone())).collect();
+        let mut connection = match self.open() {
+            Ok(connection) => connection,
+            Err(error) => return failed(&BatchError::NotWritten(Arc::new(error))),
+        };
+        let topology = self.net.world.get().fronts[self.net.front].topology.clone();
+        let refresh = |_: &mut dyn Partition| {
+            let mut world = self.net.world.get();
+            world.refresh(self.net.front);
+            Some(Arc::new(world.fronts[self.net.front].topology.clone()))
+        };
+        let answers =
+            batch::commit_refreshing(&mut connection, self.id, &topology, writes, refresh);
+        let broken = |error: &BatchError| {
+            matches!(error, BatchError::NotWritten(error) | BatchError::OutcomeUnknown(error)
+                if !error.keeps_connection())
+        };
+        if answers.iter().any(|answer| answer.as_ref().is_err_and(broken)) {
+            self.set_open(None);
+        }
+        let mut world = self.net.world.get();
+        if writes.len() > 1 {
+            world.count("a batch of several writes");
+        }
+        world.note(|| format!("lane of {} commits {writes:?}: {answers:?}", self.id));
+        answers
+    }
+
+    fn open(&self) -> Result<Planted<'_>, PartitionError> {
+        let known = {
+            let mut world = self.net.world.get();
+            let boot = world.server(self.id).boot;
+            let lane = world.fronts[self.net.front].lanes.entry(self.id).or_default();
+            (lane.open == Some(boot)).then_some(boot)
+        };
+        if let Some(boot) = known {
+            return Ok(self.net.reuse(self.id, boot));
+        }
+        let boot = self.net.world.get().server(self.id).boot;
+        // OPEN-1: a lane opens only under a topology read since its connection was made.
+        if !self.net.world.get().refresh(self.net.front) {
+            return Err(PartitionError::Unreachable("no quorum to read the topology".into()));
+        }
+        let topology = self.net.world.get().fronts[self.net.front].topology.clone();
+        let mut connection = self.net.reuse(self.id, boot);
+        batch::open(&mut connection, &topology)?;
+        self.set_open(Some(boot));
+        Ok(connection)
+    }
+
+    fn set_open(&self, open: Option<u64>) {
+        let mut world = self.net.world.get();
+        world.fronts[self.net.front].lanes.entry(self.id).or_default().open = open;
+    }
+}
+
+impl Drop for LaneGuard<'_> {
+    fn drop(&mut self) {
+        let mut world = self.net.world.get();
+        let Some(front) = world.fronts.get_mut(self.net.front) else { return };
+        let lane = front.lanes.entry(self.id).or_default();
+        lane.busy = false;
+        let killed: Vec<Ticket> = self.tickets.take();
+        let waiting = lane.queue.drain(..).map(|(_, ticket)| ticket);
+        for ticket in killed.into_iter().chain(waiting) {
+            let gone = PartitionError::OutcomeUnknown("the lane is gone".into());
+            ticket.replace(Some(Err(BatchError::OutcomeUnknown(Arc::new(gone)))));
+            lane.open = None;
+        }
+    }
+}
+
+/// One target pulls what it lacks from everybody in reach.
+pub fn pass(net: &Net<'_>, target: PartitionId) {
+    let Ok(mut to) = net.pooled(target) else { return };
+    let Ok(standing) = to.status() else { return };
+    let others: Vec<PartitionId> =
+        net.world.get().ids().into_iter().filter(|id| *id != target).collect();
+    let mut statuses: Vec<Status> = Vec::new();
+    for id in others {
+        statuses.extend(net.connect(id).and_then(|mut source| source.status()));
+    }
+    for planned in some_plan(net, &standing, &statuses) {
+        pull(net, &mut to, &planned);
+    }
+}
+
+/// One target pulls from one source.
+pub fn pull_from(net: &Net<'_>, target: PartitionId, source: PartitionId) {
+    let Ok(mut to) = net.pooled(target) else { return };
+    let origins = net.world.get().ids().into_iter().filter(|id| *id != target).collect();
+    pull(net, &mut to, &Pull { source, origins });
+}
+
+fn pull(net: &Net<'_>, to: &mut Planted<'_>, pull: &Pull) {
+    let Ok(mut from) = net.pooled(pull.source) else { return };
+    let target = to.id();
+    let (topology, barriers) = {
+        let world = net.world.get();
+        let front = &world.fronts[net.front];
+        (front.topology.clone(), Rc::clone(&front.barriers))
+    };
+    let limits = limits(net);
+    let result = pass::pull(to, &mut from, &pull.origins, &topology, &barriers, limits);
+    net.world.get().note(|| format!("{target} pulls {pull:?}: {result:?}"));
+    match result {
+        Ok(pulled) if pulled.pages > 1 => net.world.get().count("a pull of several pages"),
+        Ok(_) => {}
+        Err(PullError::BelowFloor { .. }) => below_floor(net, target, pull.source),
+        Err(PullError::TopologyOld { .. }) => {
+            net.world.get().count("a page was newer than the topology");
+            net.world.get().refresh(net.front);
+        }
+        Err(PullError::Source(_) | PullError::Target(_)) => {}
+    }
+}
+
+/// The project's own plan, or, half of the time, any other: what is safe must not rest on a good plan.
+fn some_plan(net: &Net<'_>, target: &Status, sources: &[Status]) -> Vec<Pull> {
+    let mut world = net.world.get();
+    if world.rng.bool() {
+        return pass::plan(target, sources);
+    }
+    let mut sources: Vec<&Status> = sources.iter().collect();
+    world.rng.shuffle(&mut sources);
+    let mut pulls = Vec::new();
+    for source in sources {
+        let known = source.vector.iter().chain(source.heads.iter()).map(|(origin, _)| origin);
+        let all = world.rng.bool();
+        let origins: BTreeSet<PartitionId> =
+            known.filter(|origin| *origin != target.partition).collect();
+        let some = origins.into_iter().filter(|_| all || world.rng.bool()).collect();
+        pulls.push(Pull { source: source.partition, origins: some });
+    }
+    pulls
+}
+
+/// A read copy is made anew; an active voter never gets here.
+fn below_floor(net: &Net<'_>, target: PartitionId, source: PartitionId) {
+    let is_voter = net.world.get().server(target).is_voter;
+    if is_voter {
+        let detail = format!("voter {target} is below a floor of {source}");
+        net.world.get().violate("FLOOR", detail);
+        return;
+    }
+    net.world.get().count("a copy fell below a floor");
+    // The copy's own source may be anybody who masters: the one that has trimmed will do.
+    if net.world.get().server(source).is_voter {
+        run_reseed(net, source);
+    }
+}
+
+/// The read copy is made anew from a voter.
+pub fn run_reseed(net: &Net<'_>, source: PartitionId) {
+    let copy = net.world.get().copy();
+    let (Ok(mut to), Ok(mut from)) = (net.pooled(copy), net.pooled(source)) else { return };
+    let barriers = Rc::clone(&net.world.get().fronts[net.front].barriers);
+    let limits = limits(net);
+    let result = reseed::reseed(&mut to, &mut from, &barriers, limits);
+    let mut world = net.world.get();
+    world.note(|| format!("reseed of {copy} from {source}: {result:?}"));
+    world.count(match result {
+        Ok(()) => "a reseed came to its end",
+        Err(reseed::ReseedError::Again) => "a reseed has to begin again",
+        Err(reseed::ReseedError::SourceChanged) => "a reseed's source changed",
+        Err(reseed::ReseedError::Source(_) | reseed::ReseedError::Target(_)) => "a reseed failed",
+    });
+}
+
+/// Floors are computed over all voters and applied at one partition.
+pub fn run_trim(net: &Net<'_>, target: PartitionId) {
+    let topology = net.world.get().fronts[net.front].topology.clone();
+    let allowed = topology.data_voters().map(|voter| {
+        net.pooled(voter.id).and_then(|mut voter| trim::allowed_by(&mut voter, &topology))
+    });
+    let allowed: Vec<_> = allowed.collect();
+    let Ok(Some(floor)) = trim::floor(allowed) else { return };
+    let Ok(mut partition) = net.pooled(target) else { return };
+    let result = trim::apply(&mut partition, &floor, topology.epoch());
+    let mut world = net.world.get();
+    world.note(|| format!("trim of {target} to {floor:?}: {result:?}"));
+    if result.is_ok_and(|trimmed| trimmed.tombstones > 0) {
+        world.count("tombstones were collected");
+    }
+}
+
+/// A client reads a key with its token, anywhere.
+pub fn session_read(net: &Net<'_>, nth: usize, key: &Key, target: PartitionId) {
+    let (token, before) = {
+        let world = net.world.get();
+        let session = &world.sessions[nth];
+        (session.token.clone(), session.seen.clone())
+    };
+    let Ok(mut partition) = net.connect(target) else { return };
+    let boot = net.world.get().server(target).boot;
+    let known = net.world.get().fronts[net.front].seen.remove(&target);
+    let mut seen = known.filter(|(run, _)| *run == boot).map_or(Seen::default(), |(_, seen)| seen);
+    let get = Get { keys: std::slice::from_ref(key), inline_bytes_max: usize::MAX };
+    let ignored = net.world.get().bug == Some(Bug::TokenIgnored);
+    let asked = if ignored { Vector::new() } else { token };
+    let result = session::get_covered(&mut partition, &mut seen, &get, &asked);
+    let mut world = net.world.get();
+    world.note(|| format!("session {nth} reads {key:?} at {target}: {result:?}"));
+    match result {
+        Ok(fetched) => {
+            let row = match fetched.rows.into_iter().next().flatten() {
+                Some(Found::Row(row)) => Some(row),
+                Some(Found::Large { .. }) | None => None,
+            };
+            world.fronts[net.front].seen.insert(target, (boot, seen));
+            if world.server(target).status().reseeding {
+                world.violate("RYW-1", format!("{target} serves while it is reseeded"));
+            }
+            check_session(&mut world, nth, key, row, &before);
+        }
+        Err(SessionError::NotCovered { .. }) => {
+            world.fronts[net.front].seen.insert(target, (boot, seen));
+            world.count("a session read was refused: behind");
+        }
+        Err(SessionError::Partition(_)) => {}
+    }
+}
+
+fn check_session(
+    world: &mut crate::world::World,
+    nth: usize,
+    key: &Key,
+    row: Option<Record>,
+    before: &BTreeMap<Key, Version>,
+) {
+    world.count("a session read was served");
+    let wanted = before.get(key).copied().unwrap_or_default();
+    let master = world.register.master_of(key);
+    // A client may have read at the master what a crash took back before it was durable.
+    let taken_back = world.ledger.get(master, wanted).is_some_and(|write| write.lost);
+    if wanted > Version::ZERO && !taken_back && !world.is_no_less(key, row.as_ref(), wanted) {
+        let detail = format!("session {nth} has seen {wanted} of {key:?} and is given {row:?}");
+        world.violate("RYW-1", detail);
+    }
+    if let Some(row) = row {
+        let session = &mut world.sessions[nth];
+        session.token.raise(row.origin, row.version);
+        let seen = session.seen.entry(row.key).or_default();
+        *seen = row.version.max(*seen);
+    }
+}
+
+/// A follower asks a partition for its next page.
+pub fn follow(net: &Net<'_>, nth: usize, target: PartitionId) {
+    let (position, turn, barriers) = {
+        let world = net.world.get();
+        let follower = &world.followers[nth];
+        let barriers = Rc::clone(&world.fronts[net.front].barriers);
+        (follower.position.clone(), follower.turn, barriers)
+    };
+    let Ok(mut partition) = net.pooled(target) else { return };
+    let limits = limits(net);
+    let result = feed::page(&mut partition, &position, &barriers, limits);
+    let mut world = net.world.get();
+    if world.followers[nth].turn != turn {
+        return;
+    }
+    world.note(|| format!("follower {nth} at {target} from {position:?}: {result:?}"));
+    match result {
+        Ok(page) => {
+            world.check_given(&page.rows);
+            let forgets = world.bug == Some(Bug::FollowerForgets);
+            let ahead = world.bug == Some(Bug::FeedAhead) && world.rng.u8(..5) == 0;
+            let head = world.server(target).status().vector;
+            let follower = &mut world.followers[nth];
+            follower.turn += 1;
+            follower.position = match page.next {
+                Position::Tail(_) if ahead => Position::Tail(head),
+                Position::Start | Position::Snapshot { .. } | Position::Tail(_) => page.next,
+            };
+            for row in page.rows {
+                let event = (row.version, !row.is_tombstone());
+                let state = follower.state.entry(row.key).or_default();
+                *state = if forgets { event } else { event.max(*state) };
+            }
+            world.count("a follower was served");
+        }
+        Err(FeedError::Reset) => {
+            let follower = &mut world.followers[nth];
+            follower.turn += 1;
+            follower.position = Position::Start;
+            follower.state.clear();
+            world.count("a follower was reset");
+        }
+        Err(FeedError::NotCovered) => world.count("a follower was sent elsewhere"),
+        Err(FeedError::Partition(_)) => {}
+    }
+}
+
+/// A front end proposes the same assignment under a later epoch.
+pub fn raise_epoch(net: &Net<'_>) {
+    let mut world = net.world.get();
+    if !world.refresh(net.front) {
+        return;
+    }
+    let next: Topology = world.register.at_epoch(world.register.epoch().next());
+    world.note(|| format!("epoch {}", next.epoch()));
+    world.register = next;
+    world.refresh(net.front);
+}

@@ -1,0 +1,213 @@
+//! Many histories: all clean without a plant; each plant found, on each of five seeds.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use datastore::rules::Rule;
+use rstest::rstest;
+
+use crate::bugs::{PLANTS, Plant};
+use crate::history::{self, STEPS, Verdict};
+use crate::holes::{self, HOLES};
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok()?.parse().ok()
+}
+
+/// Histories of the whole-run test; `scripts/soak` asks for more.
+fn histories() -> u64 {
+    number("DATASTORE_SIM_HISTORIES").unwrap_or(2000)
+}
+
+fn first_seed() -> u64 {
+    number("DATASTORE_SIM_FIRST").unwrap_or(1)
+}
+
+/// Runs `count` histories from seed `first` on all cores until one has a violation that `stops` cares
+/// for; returns it with its seed, and what was counted in all.
+fn search(
+    first: u64,
+    count: u64,
+    plant: Option<Plant>,
+    stops: impl Fn(&Verdict) -> bool + Sync,
+) -> (Option<(u64, Verdict)>, BTreeMap<&'static str, u64>, u64) {
+    let next = AtomicU64::new(first);
+    let end = AtomicU64::new(first + count);
+    let found: Mutex<Option<(u64, Verdict)>> = Mutex::default();
+    let counters: Mutex<BTreeMap<&'static str, u64>> = Mutex::default();
+    let ran = AtomicU64::new(0);
+    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::SeqCst);
+                    if seed >= end.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    let verdict = history::run(seed, plant, false);
+                    ran.fetch_add(1, Ordering::SeqCst);
+                    for (what, times) in &verdict.counters {
+                        *counters.lock().unwrap().entry(what).or_default() += times;
+                    }
+                    if stops(&verdict) {
+                        end.store(0, Ordering::SeqCst);
+                        let mut found = found.lock().unwrap();
+                        if found.as_ref().is_none_or(|(other, _)| seed < *other) {
+                            *found = Some((seed, verdict));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    (found.into_inner().unwrap(), counters.into_inner().unwrap(), ran.into_inner())
+}
+
+/// Steps that the schedule draws; each is at least one in a hundred.
+const KINDS: &[&str] = &[
+    "advance",
+    "set",
+    "set by majority",
+    "delete",
+    "pass",
+    "pass of the copy",
+    "session read",
+    "follow",
+    "trim",
+    "reseed",
+    "epoch",
+    "crash",
+    "restart",
+    "cut",
+    "heal",
+    "kill",
+    "burst",
+];
+
+/// What must have happened somewhere, or the histories prove little.
+const SOMETIMES: &[&str] = &[
+    "crash took back a visible tail",
+    "an outcome stayed unknown",
+    "a batch of several writes",
+    "a pull of several pages",
+    "a copy fell below a floor",
+    "a reseed came to its end",
+    "a reseed has to begin again",
+    "a reseed's source changed",
+    "tombstones were collected",
+    "a session read was refused: behind",
+    "a session read was served",
+    "a follower was served",
+    "a follower was reset",
+    "a follower was sent elsewhere",
+    "a page was newer than the topology",
+    "refused: fenced",
+    "refused: reseeding",
+    "refused: source below a floor",
+    "refused: another run",
+];
+
+#[test]
+fn no_history_violates_an_invariant() {
+    let (found, counters, ran) =
+        search(first_seed(), histories(), None, |verdict| !verdict.violations.is_empty());
+    if let Some((seed, verdict)) = found {
+        panic!(
+            "seed {seed}: {}\nreplay: DATASTORE_SIM_SEED={seed} cargo test --features ablation \
+             --test simulation replay -- --nocapture",
+            tell(&verdict)
+        );
+    }
+    println!("{ran} histories of {STEPS} steps");
+    for (what, times) in &counters {
+        println!("{times:10}  {what}");
+    }
+    let steps: u64 = KINDS.iter().filter_map(|kind| counters.get(kind)).sum();
+    for kind in KINDS {
+        let times = counters.get(kind).copied().unwrap_or_default();
+        assert!(
+            times * 100 >= steps,
+            "{kind}: {times} of {steps} steps, less than one in a hundred"
+        );
+    }
+    for what in SOMETIMES {
+        assert!(counters.contains_key(what), "never happened: {what}");
+    }
+}
+
+/// Every planted bug is found by its checker within 2,000 histories, from each of five first seeds.
+#[rstest]
+fn every_planted_bug_is_found(#[values(1, 100_000, 200_000, 300_000, 400_000)] first: u64) {
+    for (plant, checker) in PLANTS {
+        let caught = |verdict: &Verdict| verdict.violations.iter().any(|v| v.checker == *checker);
+        let (found, _, ran) = search(first, 2000, Some(*plant), caught);
+        assert!(found.is_some(), "{plant:?} was not found by {checker} in {ran} histories");
+        println!("{plant:?}: {checker} after {ran} histories");
+    }
+}
+
+/// Rules that only a change of ownership or of voters can show: kept, for the orchestrator's issue.
+const KEPT: &[(Rule, &str)] = &[
+    (Rule::Route, "a slot would have to move away while a write waits on the lane"),
+    (Rule::PushFence, "H12: a push to a voter that was fenced by a takeover"),
+    (Rule::PushReseed, "K2: pushes go to voters, and a voter is reseeded only to join again"),
+    (Rule::EarlyEntries, "H11: an origin that never comes back while others hold its early rows"),
+    (Rule::TopologyFresh, "K7: a late row overwritten by a pass that knows no `cut`"),
+    (Rule::ApplyRaise, "K9: an old master that would write under rows of its successor"),
+    (Rule::TrimEpoch, "K9: a list of voters from before a change of them"),
+    (Rule::ReseedRaise, "K9: a reseeded partition that becomes a voter and masters slots"),
+];
+
+/// Every protective rule, taken away, is noticed: in the script of its hole, or by random histories.
+#[test]
+fn a_missing_rule_is_noticed() {
+    let mut unnoticed = Vec::new();
+    for rule in Rule::ALL {
+        if let Some((_, why)) = KEPT.iter().find(|(kept, _)| kept == rule) {
+            println!("{rule:?}: kept; {why}");
+            continue;
+        }
+        let scripted = HOLES.iter().find(|(_, _, rules)| rules.contains(rule));
+        if let Some((name, script, rules)) = scripted {
+            let found = holes::play(*script, rules);
+            assert!(!found.is_empty(), "{name}: nobody noticed the absence of {rules:?}");
+            println!("{rules:?}: in script {name}");
+            continue;
+        }
+        let plant = Plant::Without(std::slice::from_ref(rule));
+        let any = |verdict: &Verdict| !verdict.violations.is_empty();
+        let (found, _, ran) = search(first_seed(), histories(), Some(plant), any);
+        match found {
+            Some((seed, verdict)) => println!(
+                "{rule:?}: {} after {ran} histories (seed {seed})",
+                verdict.violations[0].checker
+            ),
+            None => unnoticed.push(rule),
+        }
+    }
+    assert!(unnoticed.is_empty(), "nobody noticed the absence of {unnoticed:?}");
+}
+
+/// `DATASTORE_SIM_SEED` is replayed with its trace; without it, the first seed without.
+#[test]
+fn replay() {
+    let seed = number("DATASTORE_SIM_SEED");
+    let rule = std::env::var("DATASTORE_SIM_WITHOUT").ok();
+    let rule = Rule::ALL.iter().find(|known| Some(format!("{known:?}")) == rule);
+    let plant = rule.map(|rule| Plant::Without(std::slice::from_ref(rule)));
+    let first = history::run(seed.unwrap_or(1), plant, seed.is_some());
+    for line in &first.trace {
+        println!("{line}");
+    }
+    let second = history::run(seed.unwrap_or(1), plant, false);
+    assert_eq!(first.counters, second.counters, "one seed is one history");
+    assert!(seed.is_none() || first.violations.is_empty(), "{}", tell(&first));
+}
+
+fn tell(verdict: &Verdict) -> String {
+    let line =
+        |v: &crate::world::Violation| format!("{} at step {}: {}", v.checker, v.step, v.detail);
+    verdict.violations.iter().map(line).collect::<Vec<_>>().join("\n")
+}

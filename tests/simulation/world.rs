@@ -1,0 +1,256 @@
+//! The simulated world: servers that crash, the register, and what the checkers remember.
+
+use std::cell::{RefCell, RefMut};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use datastore::partition::memory::{State, Transaction};
+use datastore::partition::tables::{Tables, Transact};
+use datastore::partition::{Identity, Partition, Result, SCHEMA_VERSION, Status};
+use datastore::record::{Key, Record, Space};
+use datastore::topology::{Role, Topology};
+use datastore::version::{PartitionId, RunId, SetId};
+use fastrand::Rng;
+
+use crate::bugs::Bug;
+use crate::check::Ledger;
+use crate::front::{Follower, Front, Session};
+use crate::history::NewOperation;
+
+/// The set that every history plays in.
+pub const SET: SetId = SetId(1);
+
+/// One database server.
+pub struct Server {
+    pub id: PartitionId,
+    pub is_voter: bool,
+    /// What transactions see.
+    pub visible: Rc<State>,
+    /// What a crash leaves.
+    pub durable: Rc<State>,
+    pub up: bool,
+    /// Counts restarts: a connection lives in one of them.
+    pub boot: u64,
+    pub run: RunId,
+    /// Whether the checkers have looked since it changed.
+    pub checked: bool,
+}
+
+impl Server {
+    pub fn status(&self) -> Status {
+        View(&self.visible).status().unwrap()
+    }
+
+    pub fn durable_status(&self) -> Status {
+        View(&self.durable).status().unwrap()
+    }
+
+    pub fn flush(&mut self) {
+        self.durable = Rc::clone(&self.visible);
+        self.checked = false;
+    }
+}
+
+/// A look at a state, without going over any connection.
+pub struct View<'a>(pub &'a State);
+
+impl Transact for View<'_> {
+    const VISIBLE_IS_DURABLE: bool = true;
+
+    fn reading<T>(&mut self, work: impl FnOnce(&mut dyn Tables) -> Result<T>) -> Result<T> {
+        Transaction::reading(self.0, RunId(0), 0).run(work)
+    }
+
+    fn writing<T>(&mut self, _: impl FnOnce(&mut dyn Tables) -> Result<T>) -> Result<T> {
+        unreachable!("a look does not write")
+    }
+}
+
+/// How a history is set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    pub masters: usize,
+    pub replicas: usize,
+    pub fronts: usize,
+    pub keys: usize,
+}
+
+pub struct World {
+    pub rng: Rng,
+    pub setup: Setup,
+    pub step: u64,
+    pub servers: Vec<Server>,
+    /// The topology, as a quorum would read it.
+    pub register: Topology,
+    pub fronts: Vec<Front>,
+    pub sessions: Vec<Session>,
+    pub followers: Vec<Follower>,
+    pub ledger: Ledger,
+    pub spawned: Vec<NewOperation>,
+    pub bug: Option<Bug>,
+    /// How often an operation stops where it may: of 100.
+    pub stops: u8,
+    /// Entries of a page; drawn anew for each where not given.
+    pub entries_max: Option<usize>,
+    /// Whether passes and the like go over a pool; drawn anew for each where not given.
+    pub pooled: Option<bool>,
+    pub violations: Vec<Violation>,
+    pub counters: BTreeMap<&'static str, u64>,
+    pub trace: Option<Vec<String>>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Violation {
+    pub checker: &'static str,
+    pub step: u64,
+    pub detail: String,
+}
+
+/// Shared by all operations of a history; borrowed for a moment, never across a stop.
+#[derive(Clone)]
+pub struct Shared(Rc<RefCell<World>>);
+
+impl Shared {
+    pub fn new(seed: u64, setup: Setup, bug: Option<Bug>, traced: bool) -> Self {
+        let names = (0..setup.masters + setup.replicas).map(|n| {
+            let role = if n < setup.masters { Role::Master } else { Role::Replica };
+            (format!("p{n}"), role)
+        });
+        let topology = Topology::found(&names.collect()).unwrap();
+        let voters = topology.voters().iter().map(|voter| (voter.id, true));
+        let ids: Vec<_> = voters.chain([(PartitionId(100), false)]).collect();
+        let servers = ids.into_iter().map(|(id, is_voter)| server(id, is_voter, &topology));
+        let fronts = (0..setup.fronts).map(|_| Front::new(&topology)).collect();
+        Self(Rc::new(RefCell::new(World {
+            rng: Rng::with_seed(seed),
+            setup,
+            step: 0,
+            servers: servers.collect(),
+            register: topology,
+            fronts,
+            sessions: Vec::new(),
+            followers: vec![Follower::default(), Follower::default()],
+            ledger: Ledger::default(),
+            spawned: Vec::new(),
+            bug,
+            stops: 30,
+            entries_max: None,
+            pooled: None,
+            violations: Vec::new(),
+            counters: BTreeMap::new(),
+            trace: traced.then(Vec::new),
+        })))
+    }
+
+    pub fn get(&self) -> RefMut<'_, World> {
+        self.0.borrow_mut()
+    }
+}
+
+fn server(id: PartitionId, is_voter: bool, topology: &Topology) -> Server {
+    let identity =
+        Identity { set: SET, partition: id, schema: SCHEMA_VERSION, topology: topology.clone() };
+    let mut state = State::default();
+    Transaction::writing(&mut state, RunId(0), 0)
+        .run(|tables| tables.set_identity(&identity, RunId(0)))
+        .unwrap();
+    let state = Rc::new(state);
+    Server {
+        id,
+        is_voter,
+        visible: Rc::clone(&state),
+        durable: state,
+        up: true,
+        boot: 0,
+        run: RunId(0),
+        checked: false,
+    }
+}
+
+impl World {
+    pub fn server(&self, id: PartitionId) -> &Server {
+        self.servers.iter().find(|server| server.id == id).unwrap()
+    }
+
+    pub fn server_mut(&mut self, id: PartitionId) -> &mut Server {
+        self.servers.iter_mut().find(|server| server.id == id).unwrap()
+    }
+
+    pub fn ids(&self) -> Vec<PartitionId> {
+        self.servers.iter().map(|server| server.id).collect()
+    }
+
+    pub fn copy(&self) -> PartitionId {
+        self.servers.iter().find(|server| !server.is_voter).unwrap().id
+    }
+
+    /// Whether front end `front` can talk to a server.
+    pub fn reaches(&self, front: usize, id: PartitionId) -> bool {
+        self.server(id).up && !self.fronts[front].cut.contains(&id)
+    }
+
+    /// Whether front end `front` can read the register.
+    pub fn has_quorum(&self, front: usize) -> bool {
+        let voters: Vec<_> = self.register.voters().iter().map(|voter| voter.id).collect();
+        voters.iter().filter(|id| self.reaches(front, **id)).count() * 2 > voters.len()
+    }
+
+    /// Reads the register for `front`, if it has a quorum.
+    pub fn refresh(&mut self, front: usize) -> bool {
+        let quorum = self.has_quorum(front);
+        if quorum {
+            self.fronts[front].topology = self.register.clone();
+        }
+        quorum
+    }
+
+    pub fn key(&mut self) -> Key {
+        let nth = self.rng.usize(..self.setup.keys);
+        Key::stored(Space::Data, format!("k{nth}"))
+    }
+
+    /// Kills a server: what was visible and not durable is gone.
+    pub fn crash(&mut self, id: PartitionId) {
+        let run = RunId(self.rng.u64(1..));
+        let forgets = self.bug == Some(Bug::SequenceForgotten);
+        let server = self.server_mut(id);
+        server.visible = Rc::clone(&server.durable);
+        server.up = false;
+        server.boot += 1;
+        server.run = run;
+        server.checked = false;
+        if forgets {
+            crate::bugs::forget_sequence(server);
+        }
+        let durable = self.server(id).durable_status().seq;
+        self.note(|| format!("crash {id} at seq {durable}"));
+        let lost = self.ledger.lose(id, durable);
+        if lost > 0 {
+            self.count("crash took back a visible tail");
+        }
+        self.check_acknowledged();
+    }
+
+    pub fn violate(&mut self, checker: &'static str, detail: String) {
+        self.note(|| format!("VIOLATION {checker} {detail}"));
+        if self.violations.len() < 20 {
+            self.violations.push(Violation { checker, step: self.step, detail });
+        }
+    }
+
+    pub fn count(&mut self, what: &'static str) {
+        *self.counters.entry(what).or_default() += 1;
+    }
+
+    pub fn note(&mut self, what: impl FnOnce() -> String) {
+        let step = self.step;
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{step:4} {}", what()));
+        }
+    }
+}
+
+/// The rows of a state that a reader would see.
+pub fn live_rows(state: &State) -> BTreeMap<&Key, &Record> {
+    state.rows().iter().filter(|(_, row)| !row.is_tombstone()).collect()
+}
