@@ -41,6 +41,10 @@ fn trimming_shortens_the_log_and_collects_tombstones(kind: Kind) {
     assert_eq!(status.vector.get(PartitionId(1)), version(1, 8));
     let again = home.connection.trim(&trim_to(status.floors)).unwrap();
     assert_eq!(again, Trimmed::default());
+    home.connection.trim(&trim_to(status.vector.clone())).unwrap();
+    let status = home.connection.status().unwrap();
+    assert!(status.heads.is_empty(), "the entry at the floor goes, too");
+    assert_eq!(status.vector.get(PartitionId(1)), version(1, 8));
 }
 
 #[apply(engines)]

@@ -22,6 +22,7 @@
 
 mod failure;
 mod statements;
+mod stored;
 mod turn;
 
 use std::fs::{DirBuilder, File, OpenOptions};

@@ -9,12 +9,12 @@ use bytes::Bytes;
 use rusqlite::{CachedStatement, Connection, Params, Row, params};
 
 use super::failure::failure;
+use super::stored::{Torn, clock_row, flag, origin, record, stored_topology, version};
 use crate::clock::Clock;
 use crate::partition::tables::{Cell, ClockRow, CursorRow, Stretch, Tables};
 use crate::partition::{Entry, Identity, PartitionError, Refusal, Result};
-use crate::record::{Body, Key, Record, Space};
-use crate::topology::Topology;
-use crate::version::{Epoch, PartitionId, RunId, Seq, SetId, Version};
+use crate::record::{Key, Record, Space};
+use crate::version::{PartitionId, RunId, Seq, SetId, Version};
 
 /// A text with its name.
 pub(super) struct Statement {
@@ -108,7 +108,7 @@ struct RowStatements {
     stretch_of_keys: Statement,
 }
 
-/// Places of the columns that [`record`] reads.
+/// The place of the key behind the columns that [`record`] reads.
 const ROW_COLUMNS_KEY: usize = 7;
 
 macro_rules! row_statements {
@@ -248,7 +248,7 @@ impl<'a> Session<'a> {
         let mut prepared = self.prepared(statement)?;
         let mut rows = prepared.query(params).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
-            if !take(row).map_err(|torn| torn.at(statement))? {
+            if !take(row).map_err(|torn| torn.at(statement.name))? {
                 break;
             }
         }
@@ -281,109 +281,6 @@ impl<'a> Session<'a> {
             }),
         }
     }
-}
-
-/// A stored row that cannot be.
-#[derive(Debug)]
-enum Torn {
-    Column(rusqlite::Error),
-    What(String),
-}
-
-impl From<rusqlite::Error> for Torn {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Column(error)
-    }
-}
-
-impl Torn {
-    fn out_of_range(what: &str, number: impl std::fmt::Display) -> Self {
-        Self::What(format!("{number} is no {what}"))
-    }
-
-    fn at(self, statement: &Statement) -> PartitionError {
-        match self {
-            Self::Column(error) => failure(statement.name, error),
-            Self::What(what) => {
-                PartitionError::Damaged { what: format!("`{}`: {what}", statement.name) }
-            }
-        }
-    }
-
-    /// Which row it was, so that it can be looked for.
-    fn of(self, key: &Key) -> Self {
-        match self {
-            Self::Column(error) => Self::What(format!("row {key:?}: {error}")),
-            Self::What(what) => Self::What(format!("row {key:?}: {what}")),
-        }
-    }
-}
-
-fn version(row: &Row<'_>, column: usize) -> Result<Version, Torn> {
-    let packed = row.get(column)?;
-    Version::from_packed(packed).ok_or_else(|| Torn::out_of_range("version", packed))
-}
-
-fn origin(row: &Row<'_>, column: usize) -> Result<PartitionId, Torn> {
-    Ok(PartitionId(row.get(column)?))
-}
-
-fn flag(row: &Row<'_>, column: usize) -> Result<bool, Torn> {
-    match row.get::<_, i64>(column)? {
-        0 => Ok(false),
-        1 => Ok(true),
-        other => Err(Torn::out_of_range("flag", other)),
-    }
-}
-
-/// A row of `data` or `system`: version, origin, deleted, `expires_at`, `content_type`, checksum,
-/// value. The checksum is over the value, too: without it there is nothing to compare.
-fn record(key: Key, row: &Row<'_>, with_value: bool) -> Result<Record, Torn> {
-    let body = match flag(row, 2)? {
-        true => None,
-        false => Some(Body {
-            value: Bytes::copy_from_slice(
-                row.get_ref(6)?.as_blob().map_err(rusqlite::Error::from)?,
-            ),
-            content_type: row.get(4)?,
-            expires_at: row.get(3)?,
-        }),
-    };
-    let checksum = row.get::<_, i64>(5)?.cast_unsigned();
-    let record = Record { key, version: version(row, 0)?, origin: origin(row, 1)?, body };
-    if with_value && record.checksum() != checksum {
-        return Err(Torn::What("its checksum does not match".into()));
-    }
-    Ok(record)
-}
-
-fn clock_row(row: &Row<'_>) -> Result<ClockRow, Torn> {
-    let epoch = row.get(1)?;
-    let seq: i64 = row.get(2)?;
-    let reseed: i64 = row.get(4)?;
-    Ok(ClockRow {
-        partition: origin(row, 0)?,
-        epoch: Epoch::new(epoch).ok_or_else(|| Torn::out_of_range("epoch", epoch))?,
-        seq: u64::try_from(seq)
-            .ok()
-            .and_then(Seq::new)
-            .ok_or_else(|| Torn::out_of_range("sequence", seq))?,
-        run: RunId(row.get::<_, i64>(3)?.cast_unsigned()),
-        reseed: reseed.try_into().map_err(|_| Torn::out_of_range("reseed number", reseed))?,
-        reseeding: flag(row, 5)?,
-    })
-}
-
-fn stored_topology(row: &Row<'_>) -> Result<Topology, Torn> {
-    let document: String = row.get(0)?;
-    let digest = row.get::<_, i64>(1)?.cast_unsigned();
-    let topology: Topology =
-        serde_json::from_str(&document).map_err(|error| Torn::What(error.to_string()))?;
-    topology.check().map_err(|error| Torn::What(error.to_string()))?;
-    if topology.digest() != digest {
-        return Err(Torn::What("its digest does not match".into()));
-    }
-    Ok(topology)
 }
 
 /// A count as SQLite takes it.
