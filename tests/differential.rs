@@ -1,0 +1,436 @@
+//! One random list of operations on engine `memory` and on engine `sqlite` gives one result, step by
+//! step: the same answers, the same refusals, the same status, the same rows and logs.
+//!
+//! Each list is made from a seed, which a failure prints; [`run`] with that seed plays it again.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use datastore::clock::Manual;
+use datastore::partition::engine::Engine;
+use datastore::partition::memory::Memory;
+use datastore::partition::sqlite::Sqlite;
+use datastore::partition::{
+    Found, Get, Identity, Origins, Page, PageRequest, Partition, PartitionError, Push, Range,
+    Refusal, ReseedNumber, ReseedStep, Result, SCHEMA_VERSION, Status, Trim,
+};
+use datastore::record::{Body, Key, Record, Space};
+use datastore::topology::{Role, Topology};
+use datastore::vector::Vector;
+use datastore::version::{Epoch, PartitionId, RunId, Seq, SetId, Version};
+use datastore::write::{Change, Condition, Expected, Write};
+use fastrand::Rng;
+
+const PARTITIONS: u16 = 3;
+const LISTS: u64 = 300;
+const STEPS: usize = 50;
+const NOW_MS: i64 = 1_000_000;
+
+/// A partition in both engines.
+struct Pair {
+    memory: Box<dyn Partition + Send>,
+    sqlite: Box<dyn Partition + Send>,
+}
+
+impl Pair {
+    /// Asks both the same and requires one answer.
+    fn ask<T: PartialEq + Debug>(
+        &mut self,
+        what: &dyn Debug,
+        question: impl Fn(&mut dyn Partition) -> Result<T>,
+    ) -> Result<T, Refusal> {
+        let memory = refused(question(self.memory.as_mut()));
+        let sqlite = refused(question(self.sqlite.as_mut()));
+        assert_eq!(memory, sqlite, "memory and sqlite answer differently to {what:?}");
+        memory
+    }
+
+    fn status(&mut self) -> Status {
+        self.ask(&"status", |partition| partition.status()).unwrap()
+    }
+
+    /// Everything that can be seen, where it can.
+    fn compare(&mut self) {
+        let status = self.status();
+        let _ = self
+            .ask(&"all rows", |partition| Ok(partition.scan(None, usize::MAX, usize::MAX)?.rows));
+        let log = PageRequest { rows: false, ..everything(status.floors) };
+        let _ = self.ask(&"all entries", |partition| partition.page(&log));
+    }
+}
+
+/// Anything but a refusal is a failure of the engine.
+fn refused<T>(result: Result<T>) -> Result<T, Refusal> {
+    match result {
+        Ok(value) => Ok(value),
+        Err(PartitionError::Refused(refusal)) => Err(refusal),
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+fn everything(from: Vector) -> PageRequest {
+    PageRequest {
+        from,
+        origins: Origins::AllBut(None),
+        early: true,
+        rows: true,
+        entries_max: 10_000,
+        bytes_max: 1 << 20,
+    }
+}
+
+/// Partitions, what goes on between them, and the dice.
+struct World {
+    rng: Rng,
+    clock: Arc<Manual>,
+    pairs: Vec<Pair>,
+    /// Pages on their way, with their target and the reseed number they were asked under.
+    pages: Vec<(usize, Page, ReseedNumber)>,
+    /// What happened at least once.
+    seen: BTreeSet<&'static str>,
+    _directory: tempfile::TempDir,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Arc::new(Manual::at(NOW_MS));
+        let roles: BTreeMap<String, Role> =
+            (1..=PARTITIONS).map(|n| (format!("store_{n}"), Role::Master)).collect();
+        let topology = Topology::found(&roles).unwrap();
+        let pairs = (1..=PARTITIONS).map(|id| {
+            let identity = Identity {
+                set: SetId(1),
+                partition: PartitionId(id),
+                schema: SCHEMA_VERSION,
+                topology: topology.clone(),
+            };
+            let open = |engine: &dyn Engine| {
+                let mut connection = engine.connect().unwrap();
+                connection.found(&identity).unwrap();
+                connection
+            };
+            let path = directory.path().join(format!("{id}.db"));
+            Pair {
+                // The run that every file lives in, so that statuses are equal.
+                memory: open(&Memory::new(RunId(1), Arc::clone(&clock) as _)),
+                sqlite: open(&Sqlite::new(path, Arc::clone(&clock) as _).unwrap()),
+            }
+        });
+        let pairs = pairs.collect();
+        let rng = Rng::with_seed(seed);
+        Self { rng, clock, pairs, pages: Vec::new(), seen: BTreeSet::new(), _directory: directory }
+    }
+
+    fn saw<T>(&mut self, result: Result<T, Refusal>, what: impl Fn(T) -> Option<&'static str>) {
+        self.seen.extend(match result {
+            Ok(value) => what(value),
+            Err(Refusal::Fenced { .. }) => Some("fenced"),
+            Err(Refusal::CursorMoved { .. }) => Some("cursor moved"),
+            Err(Refusal::SourceBelowFloor { .. }) => Some("source below floor"),
+            Err(Refusal::BelowFloor { .. }) => Some("below floor"),
+            Err(Refusal::Reseeding) => Some("reseeding"),
+            Err(Refusal::RunEnded | Refusal::SequenceExhausted | Refusal::Empty) => None,
+        });
+    }
+
+    fn somebody(&mut self) -> usize {
+        self.rng.usize(..self.pairs.len())
+    }
+
+    fn step(&mut self) {
+        let at = self.somebody();
+        match self.rng.u32(..100) {
+            0..30 => self.commit(at),
+            30..38 => self.push(at),
+            38..58 => self.page(at),
+            58..70 => self.apply(),
+            70..76 => self.trim(at),
+            76..80 => self.reseed(at),
+            80..82 => self.reseed_step(at),
+            82..88 => self.get(at),
+            88..94 => self.list(at),
+            94..97 => self.raise(at),
+            97..98 => self.clock.advance_ms(5),
+            _ => drop(self.pairs[at].ask(&"open", |partition| partition.open_lane())),
+        }
+        for pair in &mut self.pairs {
+            pair.compare();
+        }
+    }
+
+    fn key(&mut self) -> Key {
+        const KEYS: [&[u8]; 10] =
+            [b"a", b"A", b"a ", b"a\0", b"a\xff", b"a\xff\xff", b"b", b"\xff", b"\0", b"\xc3\x28"];
+        let space = if self.rng.u8(..8) == 0 { Space::System } else { Space::Data };
+        let nth = self.rng.usize(..KEYS.len());
+        Key::stored(space, KEYS[nth])
+    }
+
+    fn body(&mut self) -> Body {
+        let bytes = if self.rng.u8(..10) == 0 { 5_000 } else { self.rng.usize(..40) };
+        let value: Vec<u8> = (0..bytes).map(|_| self.rng.u8(..)).collect();
+        let expires_at = (self.rng.u8(..5) == 0).then(|| NOW_MS + i64::from(self.rng.i8(-3..20)));
+        let content_type = ["", "text/plain", "text/plain; charset=utf-8"][self.rng.usize(..3)];
+        Body { value: value.into(), content_type: content_type.into(), expires_at }
+    }
+
+    /// A version that the partition has for the key, or one that nobody ever gave.
+    fn expected(&mut self, at: usize, key: &Key) -> Expected {
+        if self.rng.bool() {
+            return Expected::Any;
+        }
+        let current = self.row(at, key).map(|row| row.version);
+        let other = Version::new(Epoch::FIRST, Seq::new(self.rng.u64(1..30)).unwrap());
+        Expected::OneOf(if self.rng.bool() { vec![other] } else { current.into_iter().collect() })
+    }
+
+    fn row(&mut self, at: usize, key: &Key) -> Option<Record> {
+        let keys = [key.clone()];
+        let get = Get { keys: &keys, inline_bytes_max: usize::MAX };
+        match self.pairs[at].ask(&get, |partition| partition.get(&get)).ok()?.rows.remove(0)? {
+            Found::Row(row) => Some(row),
+            Found::Large { bytes } => panic!("{bytes} bytes are not too large here"),
+        }
+    }
+
+    fn write(&mut self, at: usize) -> Write {
+        let key = self.key();
+        let change = match self.rng.u8(..6) {
+            0..3 => Change::Set(self.body()),
+            3 => Change::Update(self.body()),
+            _ => Change::Delete,
+        };
+        let mut condition = Condition::NONE;
+        match self.rng.u8(..6) {
+            0 => condition.if_match = Some(self.expected(at, &key)),
+            1 => condition.if_none_match = Some(self.expected(at, &key)),
+            _ => {}
+        }
+        Write { key, change, condition, tell_created: self.rng.bool() }
+    }
+
+    /// Mostly the epoch of the clock, else one beside it.
+    fn epoch(&mut self, at: usize) -> Epoch {
+        let number = self.pairs[at].status().epoch.number();
+        let number = match self.rng.u8(..10) {
+            0 => number + 1,
+            1 => number.saturating_sub(1),
+            _ => number,
+        };
+        Epoch::new(number).unwrap()
+    }
+
+    /// Mostly the reseed number that stands.
+    fn number(&mut self, at: usize) -> ReseedNumber {
+        let standing = self.pairs[at].status().reseed;
+        if self.rng.u8(..10) == 0 { ReseedNumber(self.rng.u64(..3)) } else { standing }
+    }
+
+    fn commit(&mut self, at: usize) {
+        let writes: Vec<Write> = (0..self.rng.usize(..6)).map(|_| self.write(at)).collect();
+        let epoch = self.epoch(at);
+        let result = self.pairs[at].ask(&writes, |partition| partition.commit(epoch, &writes));
+        self.saw(result, |_| Some("commit"));
+    }
+
+    fn push(&mut self, to: usize) {
+        let (from, key) = (self.somebody(), self.key());
+        let Some(row) = self.row(from, &key) else { return };
+        let push = Push { row, epoch: self.epoch(to), reseed: self.number(to) };
+        let result = self.pairs[to].ask(&push, |partition| partition.push(&push));
+        self.saw(result, |()| Some("push"));
+    }
+
+    /// Asks a source for a page, from where the target stands or, at times, from somewhere else.
+    fn page(&mut self, target: usize) {
+        let source = self.somebody();
+        let status = self.pairs[target].status();
+        let mut from = status.vector;
+        if self.rng.u8(..8) == 0 {
+            from = self.pairs[source].status().floors;
+        }
+        let request = PageRequest {
+            from,
+            origins: match self.rng.u8(..3) {
+                0 => Origins::AllBut(None),
+                1 => Origins::AllBut(Some(status.partition)),
+                _ => Origins::Only([PartitionId(self.rng.u16(1..=PARTITIONS))].into()),
+            },
+            early: self.rng.u8(..5) != 0,
+            rows: true,
+            entries_max: if self.rng.bool() { 1_000 } else { self.rng.usize(1..5) },
+            bytes_max: if self.rng.bool() { 1 << 20 } else { self.rng.usize(..2_000) },
+        };
+        let page = self.pairs[source].ask(&request, |partition| partition.page(&request));
+        self.pages.extend(page.iter().cloned().map(|page| (target, page, status.reseed)));
+        self.saw(page, |page| page.cut.then_some("cut page"));
+        if self.rng.bool() {
+            self.apply_nth(self.pages.len().wrapping_sub(1));
+        }
+    }
+
+    fn apply(&mut self) {
+        if !self.pages.is_empty() {
+            let nth = self.rng.usize(..self.pages.len());
+            self.apply_nth(nth);
+        }
+    }
+
+    /// Applies a page that is on its way; at times it comes once more later.
+    fn apply_nth(&mut self, nth: usize) {
+        let Some((target, page, number)) = self.pages.get(nth).cloned() else { return };
+        if self.rng.u8(..4) != 0 {
+            self.pages.swap_remove(nth);
+        }
+        let result = self.pairs[target].ask(&page, |partition| partition.apply(&page, number));
+        self.saw(result, |applied| (applied.rows > 0).then_some("rows applied"));
+    }
+
+    fn trim(&mut self, at: usize) {
+        let vectors: Vec<Vector> = self.pairs.iter_mut().map(|pair| pair.status().vector).collect();
+        let floor = match self.rng.u8(..4) {
+            0 => vectors[at].clone(),
+            1 => vectors[self.rng.usize(..vectors.len())].clone(),
+            _ => vectors.iter().skip(1).fold(vectors[0].clone(), |floor, v| floor.meet(v)),
+        };
+        let entries_max = if self.rng.bool() { 1_000 } else { self.rng.usize(1..5) };
+        let trim = Trim { epoch: self.epoch(at), floor, entries_max };
+        let result = self.pairs[at].ask(&trim, |partition| partition.trim(&trim));
+        self.saw(result, |trimmed| match (trimmed.tombstones, trimmed.cut) {
+            (_, true) => Some("cut trim"),
+            (0, false) => None,
+            (_, false) => Some("tombstones collected"),
+        });
+    }
+
+    /// A whole reseed, which may be broken off anywhere.
+    fn reseed(&mut self, at: usize) {
+        let source = self.somebody();
+        let begin = self.reseed_with(at, ReseedNumber(0), ReseedStep::Begin);
+        let Ok(number) = begin else { return };
+        let noted = self.pairs[source].status().vector;
+        let mut after: Option<Key> = None;
+        loop {
+            let rows_max = self.rng.usize(1..6);
+            let chunk = self.pairs[source]
+                .ask(&after, |partition| partition.scan(after.as_ref(), rows_max, 3_000));
+            let Ok(chunk) = chunk else { return };
+            after = chunk.rows.last().map(|row| row.key.clone()).or(after);
+            if self.reseed_with(at, number, ReseedStep::Rows(chunk.rows)).is_err()
+                || self.rng.u8(..20) == 0
+            {
+                return;
+            }
+            if !chunk.more {
+                break;
+            }
+        }
+        let floors = self.pairs[source].status().floors;
+        let log = PageRequest { rows: false, ..everything(floors.clone()) };
+        let Ok(log) = self.pairs[source].ask(&log, |partition| partition.page(&log)) else {
+            return;
+        };
+        let _ = self.reseed_with(at, number, ReseedStep::Log(log.entries));
+        let result = self.reseed_with(at, number, ReseedStep::End { noted, floors });
+        self.saw(result, |_| Some("reseeded"));
+    }
+
+    /// One step alone, whether it fits or not.
+    fn reseed_step(&mut self, at: usize) {
+        let other = self.somebody();
+        let status = self.pairs[other].status();
+        let step = match self.rng.u8(..3) {
+            0 => ReseedStep::Rows(Vec::new()),
+            1 => ReseedStep::Log(Vec::new()),
+            _ => ReseedStep::End { noted: status.vector, floors: status.floors },
+        };
+        let number = self.number(at);
+        let _ = self.reseed_with(at, number, step);
+    }
+
+    fn reseed_with(
+        &mut self,
+        at: usize,
+        number: ReseedNumber,
+        step: ReseedStep,
+    ) -> Result<ReseedNumber, Refusal> {
+        self.pairs[at].ask(&step, |partition| partition.reseed(number, &step))
+    }
+
+    fn get(&mut self, at: usize) {
+        let mut keys: Vec<Key> = (0..self.rng.usize(..8)).map(|_| self.key()).collect();
+        keys.sort();
+        keys.dedup();
+        self.rng.shuffle(&mut keys);
+        let inline_bytes_max = if self.rng.bool() { 1 << 20 } else { self.rng.usize(..50) };
+        let get = Get { keys: &keys, inline_bytes_max };
+        let _ = self.pairs[at].ask(&get, |partition| partition.get(&get));
+    }
+
+    fn list(&mut self, at: usize) {
+        let prefixes: [&[u8]; 6] = [b"", b"", b"a", b"a\xff", b"\xff", b"zz"];
+        let prefix = Bytes::from_static(prefixes[self.rng.usize(..prefixes.len())]);
+        let after = self.rng.bool().then(|| self.key().bytes().clone());
+        let range = Range {
+            prefix,
+            after,
+            keys_max: self.rng.usize(1..8),
+            scanned_max: self.rng.usize(1..12),
+            value_bytes_max: self.rng.bool().then(|| self.rng.usize(..6_000)),
+        };
+        let _ = self.pairs[at].ask(&range, |partition| partition.list(&range));
+    }
+
+    fn raise(&mut self, at: usize) {
+        let epoch = self.epoch(at);
+        self.pairs[at].ask(&epoch, |partition| partition.raise(epoch)).unwrap();
+    }
+}
+
+/// Plays the list of operations that the seed makes; tells what happened in it.
+fn run(seed: u64) -> BTreeSet<&'static str> {
+    let mut world = World::new(seed);
+    for step in 0..STEPS {
+        let played = std::panic::AssertUnwindSafe(|| world.step());
+        if let Err(panic) = std::panic::catch_unwind(played) {
+            eprintln!("seed {seed}, step {step}");
+            std::panic::resume_unwind(panic);
+        }
+    }
+    world.seen
+}
+
+/// Two halves, for two processors.
+fn engines_agree(seeds: impl Iterator<Item = u64>) {
+    let seen: BTreeSet<&str> = seeds.flat_map(run).collect();
+    let all = [
+        "below floor",
+        "commit",
+        "cursor moved",
+        "cut page",
+        "cut trim",
+        "fenced",
+        "push",
+        "reseeded",
+        "reseeding",
+        "rows applied",
+        "source below floor",
+        "tombstones collected",
+    ];
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), all, "the dice missed something");
+}
+
+#[test]
+fn engines_agree_on_even_seeds() {
+    engines_agree((0..LISTS).filter(|seed| seed % 2 == 0));
+}
+
+#[test]
+fn engines_agree_on_odd_seeds() {
+    engines_agree((0..LISTS).filter(|seed| seed % 2 == 1));
+}
