@@ -236,11 +236,16 @@ impl Tables for Transaction<'_> {
         Ok(())
     }
 
-    fn cell(&mut self, key: &Key, value_bytes_max: usize) -> Result<Option<Cell>> {
-        Ok(self.state().rows.get(key).map(|row| {
+    fn cells(&mut self, keys: &[&Key], value_bytes_max: usize) -> Result<HashMap<Key, Cell>> {
+        let rows = &self.state().rows;
+        let cell = |key: &&Key| {
+            let row = rows.get(*key)?;
             let bytes = row.body.as_ref().map_or(0, |body| body.value.len());
-            if bytes > value_bytes_max { Cell::Large(bytes) } else { Cell::Row(row.clone()) }
-        }))
+            let whole = bytes <= value_bytes_max;
+            let cell = if whole { Cell::Row(row.clone()) } else { Cell::Large(bytes) };
+            Some(((*key).clone(), cell))
+        };
+        Ok(keys.iter().filter_map(cell).collect())
     }
 
     fn rows(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Record>> {
@@ -253,9 +258,10 @@ impl Tables for Transaction<'_> {
         Ok(keys.iter().filter_map(|key| Some(((*key).clone(), rows.get(*key)?.version))).collect())
     }
 
-    fn tombstone(&mut self, key: &Key) -> Result<Option<(PartitionId, Version)>> {
-        let row = self.state().rows.get(key).filter(|row| row.is_tombstone());
-        Ok(row.map(|row| (row.origin, row.version)))
+    fn tombstones(&mut self, keys: &[&Key]) -> Result<HashMap<Key, (PartitionId, Version)>> {
+        let rows = keys.iter().filter_map(|key| self.state().rows.get(*key));
+        let dead = rows.filter(|row| row.is_tombstone());
+        Ok(dead.map(|row| (row.key.clone(), (row.origin, row.version))).collect())
     }
 
     fn put_rows(&mut self, rows: &[&Record]) -> Result<()> {

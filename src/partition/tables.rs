@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use super::{Entry, Identity, Result};
+use super::{Entry, Fetched, Get, Identity, Result};
 use crate::record::{Key, Record, Space};
 use crate::version::{Epoch, PartitionId, RunId, Seq, Version};
 
@@ -79,6 +79,24 @@ pub trait Tables {
     fn clock(&mut self) -> Result<ClockRow>;
     /// Writes the clock row.
     fn set_clock(&mut self, clock: &ClockRow) -> Result<()>;
+    /// Fence and sequence: takes `count` sequence numbers, unless the clock is at another epoch than
+    /// `fence`, a reseed is under way, or the numbers are used up. An engine does it in one statement
+    /// where it can. Returns the sequence before the first number taken.
+    fn take(&mut self, fence: Option<Epoch>, count: u64) -> Result<Option<Seq>> {
+        let clock = self.clock()?;
+        let fenced = fence.is_some_and(|epoch| epoch != clock.epoch);
+        match clock.seq.advanced(count) {
+            Some(seq) if !fenced && !clock.reseeding => {
+                self.set_clock(&ClockRow { seq, ..clock })?;
+                Ok(Some(clock.seq))
+            }
+            Some(_) | None => Ok(None),
+        }
+    }
+    /// The id of this partition, which never changes.
+    fn partition(&mut self) -> Result<PartitionId> {
+        Ok(self.clock()?.partition)
+    }
     /// Notes a jump of the sequence: (last before, first after).
     fn note_jump(&mut self, before: Seq, after: Seq) -> Result<()>;
     /// A small write outside `clock`, for a barrier.
@@ -98,14 +116,15 @@ pub trait Tables {
     /// Removes the entries of an origin up to and including `upto`.
     fn remove_entries(&mut self, origin: PartitionId, upto: Version) -> Result<()>;
 
-    /// A row's value and all, or its size; `None`: no such row.
-    fn cell(&mut self, key: &Key, value_bytes_max: usize) -> Result<Option<Cell>>;
+    /// The rows of these keys that exist, each whole, or only its size where the value has more than
+    /// `value_bytes_max` bytes.
+    fn cells(&mut self, keys: &[&Key], value_bytes_max: usize) -> Result<HashMap<Key, Cell>>;
     /// The rows of these keys that exist.
     fn rows(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Record>>;
     /// The versions of these keys' rows that exist.
     fn versions(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Version>>;
-    /// Origin and version of this key's row, if it is a tombstone.
-    fn tombstone(&mut self, key: &Key) -> Result<Option<(PartitionId, Version)>>;
+    /// Origin and version of those of these keys' rows that are tombstones.
+    fn tombstones(&mut self, keys: &[&Key]) -> Result<HashMap<Key, (PartitionId, Version)>>;
     /// Writes rows, whatever stands.
     fn put_rows(&mut self, rows: &[&Record]) -> Result<()>;
     /// Removes rows.
@@ -124,6 +143,12 @@ pub trait Transact {
 
     /// Runs `work` on one snapshot.
     fn reading<T>(&mut self, work: impl FnOnce(&mut dyn Tables) -> Result<T>) -> Result<T>;
+
+    /// Answers a point read in a way of the engine's own, in one statement, thus one snapshot; `None`:
+    /// it has none, and the general way will do.
+    fn points(&mut self, _get: &Get<'_>) -> Option<Result<Fetched>> {
+        None
+    }
 
     /// Runs `work` in one transaction, alone; an error rolls it back. Durable when it returns.
     fn writing<T>(&mut self, work: impl FnOnce(&mut dyn Tables) -> Result<T>) -> Result<T>;

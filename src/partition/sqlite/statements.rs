@@ -423,16 +423,21 @@ impl Tables for Session<'_> {
         Ok(())
     }
 
-    fn cell(&mut self, key: &Key, value_bytes_max: usize) -> Result<Option<Cell>> {
-        let asked = params![key.bytes().as_ref(), bounded(value_bytes_max)];
-        self.one(&of(key.space()).cell, asked, |row| {
-            let bytes: i64 = row.get(7)?;
-            match usize::try_from(bytes) {
-                Ok(bytes) if bytes > value_bytes_max => Ok(Cell::Large(bytes)),
-                Ok(_) => record(key.clone(), row, true).map(Cell::Row).map_err(|t| t.of(key)),
-                Err(_) => Err(Torn::out_of_range("size", bytes).of(key)),
-            }
-        })
+    fn cells(&mut self, keys: &[&Key], value_bytes_max: usize) -> Result<HashMap<Key, Cell>> {
+        let mut cells = HashMap::with_capacity(keys.len());
+        for &key in keys {
+            let asked = params![key.bytes().as_ref(), bounded(value_bytes_max)];
+            let found = self.one(&of(key.space()).cell, asked, |row| {
+                let bytes: i64 = row.get(7)?;
+                match usize::try_from(bytes) {
+                    Ok(bytes) if bytes > value_bytes_max => Ok(Cell::Large(bytes)),
+                    Ok(_) => record(key.clone(), row, true).map(Cell::Row).map_err(|t| t.of(key)),
+                    Err(_) => Err(Torn::out_of_range("size", bytes).of(key)),
+                }
+            })?;
+            cells.extend(found.map(|cell| (key.clone(), cell)));
+        }
+        Ok(cells)
     }
 
     fn rows(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Record>> {
@@ -459,10 +464,15 @@ impl Tables for Session<'_> {
         Ok(versions)
     }
 
-    fn tombstone(&mut self, key: &Key) -> Result<Option<(PartitionId, Version)>> {
-        self.one(&of(key.space()).tombstone, [key.bytes().as_ref()], |row| {
-            Ok((origin(row, 0)?, version(row, 1)?))
-        })
+    fn tombstones(&mut self, keys: &[&Key]) -> Result<HashMap<Key, (PartitionId, Version)>> {
+        let mut dead = HashMap::new();
+        for &key in keys {
+            let found = self.one(&of(key.space()).tombstone, [key.bytes().as_ref()], |row| {
+                Ok((origin(row, 0)?, version(row, 1)?))
+            })?;
+            dead.extend(found.map(|place| (key.clone(), place)));
+        }
+        Ok(dead)
     }
 
     fn put_rows(&mut self, rows: &[&Record]) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Places, same_reseed, store_newer};
-use crate::partition::tables::{ClockRow, Tables};
+use crate::partition::tables::Tables;
 use crate::partition::{Entry, Push, Refusal, Result};
 use crate::record::{Key, Record};
 use crate::rules::Rule;
@@ -17,17 +17,12 @@ pub(super) fn commit(
     epoch: Epoch,
     writes: &[Write],
 ) -> Result<Vec<Outcome>> {
-    let clock = tables.clock()?;
-    if clock.reseeding {
-        return Err(Refusal::Reseeding.into());
-    }
-    if clock.epoch != epoch && Rule::Fence.in_force() {
-        return Err(Refusal::Fenced { clock: clock.epoch }.into());
-    }
-    let seq = clock.seq.advanced(writes.len() as u64).ok_or(Refusal::SequenceExhausted)?;
-    tables.set_clock(&ClockRow { seq, ..clock })?;
+    let fence = Rule::Fence.in_force().then_some(epoch);
+    let Some(last) = tables.take(fence, writes.len() as u64)? else {
+        return Err(why_not(tables, epoch)?.into());
+    };
     let current = current_rows(tables, writes)?;
-    let place = Place { origin: clock.partition, epoch, last: clock.seq, now_ms: tables.now_ms()? };
+    let place = Place { origin: tables.partition()?, epoch, last, now_ms: tables.now_ms()? };
     let evaluated = evaluate(writes, current, place);
     let rows: Vec<&Record> = evaluated.rows.iter().collect();
     tables.put_rows(&rows)?;
@@ -37,6 +32,18 @@ pub(super) fn commit(
         .collect();
     tables.put_entries(&entries)?;
     Ok(evaluated.outcomes)
+}
+
+/// Why no sequence could be taken.
+fn why_not(tables: &mut dyn Tables, epoch: Epoch) -> Result<Refusal> {
+    let clock = tables.clock()?;
+    Ok(if clock.reseeding {
+        Refusal::Reseeding
+    } else if clock.epoch != epoch {
+        Refusal::Fenced { clock: clock.epoch }
+    } else {
+        Refusal::SequenceExhausted
+    })
 }
 
 fn current_rows(tables: &mut dyn Tables, writes: &[Write]) -> Result<HashMap<Key, Record>> {

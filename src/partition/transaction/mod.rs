@@ -75,7 +75,10 @@ impl<T: Transact> Partition for T {
     }
 
     fn get(&mut self, get: &Get<'_>) -> Result<Fetched> {
-        self.reading(|tables| read::get(tables, get))
+        match self.points(get) {
+            Some(answer) => answer,
+            None => self.reading(|tables| read::get(tables, get)),
+        }
     }
 
     fn list(&mut self, range: &Range) -> Result<Listing> {

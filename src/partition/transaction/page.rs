@@ -5,7 +5,7 @@
 //! whoever stands at the position: there the target's cursor goes, in the transaction that brings the
 //! entries and rows (CUR-1). So whatever a target's cursor covers, the target holds (VEC-1).
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{Places, same_reseed, serving, status, store_newer};
 use crate::partition::tables::{Cell, ClockRow, CursorRow, Tables};
@@ -60,6 +60,11 @@ fn origins(source: &Status) -> BTreeMap<PartitionId, Version> {
     known.map(|(origin, _)| (origin, source.heads.get(origin))).collect()
 }
 
+/// Rows asked for at once while a page is made, and the largest value among them: what they hold
+/// together is bounded however large single values are.
+const CHUNK_KEYS: usize = 64;
+const CHUNK_VALUE_BYTES: usize = 64 << 10;
+
 struct Builder {
     with_rows: bool,
     entries_max: usize,
@@ -99,13 +104,16 @@ impl Builder {
         more: bool,
     ) -> Result<()> {
         let mut complete = !more;
-        for entry in entries {
-            if !self.take_row(tables, &entry.key)? {
-                complete = false;
-                break;
+        'entries: for chunk in entries.chunks(CHUNK_KEYS) {
+            let mut cells = self.cells(tables, chunk)?;
+            for entry in chunk {
+                if !self.take_row(tables, &mut cells, &entry.key)? {
+                    complete = false;
+                    break 'entries;
+                }
+                segment.end = entry.version;
+                self.entries.push(entry.clone());
             }
-            segment.end = entry.version;
-            self.entries.push(entry);
         }
         if complete {
             segment.claim = segment.from.max(standing);
@@ -123,14 +131,34 @@ impl Builder {
         Ok(())
     }
 
+    /// The rows that a chunk of entries names and that are not in the page yet, large ones as sizes.
+    fn cells(&self, tables: &mut dyn Tables, chunk: &[Entry]) -> Result<HashMap<Key, Cell>> {
+        let named = chunk.iter().map(|entry| &entry.key);
+        let mut keys: Vec<&Key> =
+            named.filter(|key| self.with_rows && !self.keys.contains(*key)).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        if keys.is_empty() { Ok(HashMap::new()) } else { tables.cells(&keys, CHUNK_VALUE_BYTES) }
+    }
+
     /// Brings the current row of `key` along, once; `false`: there is no room for it any more.
-    fn take_row(&mut self, tables: &mut dyn Tables, key: &Key) -> Result<bool> {
+    fn take_row(
+        &mut self,
+        tables: &mut dyn Tables,
+        cells: &mut HashMap<Key, Cell>,
+        key: &Key,
+    ) -> Result<bool> {
         if !self.with_rows || self.keys.contains(key) {
             return Ok(true);
         }
         let first = self.rows.is_empty();
-        let value_bytes_max = if first { usize::MAX } else { self.bytes_left };
-        match tables.cell(key, value_bytes_max)? {
+        let mut cell = cells.remove(key);
+        if let Some(Cell::Large(bytes)) = cell
+            && (first || bytes <= self.bytes_left)
+        {
+            cell = tables.cells(&[key], usize::MAX)?.remove(key);
+        }
+        match cell {
             None => {}
             Some(Cell::Row(row)) if first || row.weight() <= self.bytes_left => {
                 self.bytes_left = self.bytes_left.saturating_sub(row.weight());

@@ -13,13 +13,13 @@ const STRETCH_ROWS: usize = 256;
 pub(super) fn get(tables: &mut dyn Tables, get: &Get<'_>) -> Result<Fetched> {
     let clock = tables.clock()?;
     serving(&clock)?;
-    let mut rows = Vec::with_capacity(get.keys.len());
-    for key in get.keys {
-        rows.push(tables.cell(key, get.inline_bytes_max)?.map(|cell| match cell {
-            Cell::Row(row) => Found::Row(row),
-            Cell::Large(bytes) => Found::Large { bytes },
-        }));
-    }
+    let keys: Vec<&Key> = get.keys.iter().collect();
+    let mut cells = tables.cells(&keys, get.inline_bytes_max)?;
+    let found = |cell| match cell {
+        Cell::Row(row) => Found::Row(row),
+        Cell::Large(bytes) => Found::Large { bytes },
+    };
+    let rows = keys.iter().map(|key| cells.remove(*key).map(found)).collect();
     Ok(Fetched { rows, now_ms: tables.now_ms()?, reseed: ReseedNumber(clock.reseed) })
 }
 

@@ -52,13 +52,11 @@ pub(super) fn collect(
     let mut keys: Vec<&Key> = entries.iter().map(|entry| &entry.key).collect();
     keys.sort_unstable();
     keys.dedup();
-    let mut dead: Vec<Key> = Vec::new();
-    for key in keys {
-        if tables.tombstone(key)?.is_some_and(|(o, version)| o == origin && version <= floor) {
-            dead.push(key.clone());
-        }
-    }
-    tables.remove_rows(&dead.iter().collect::<Vec<_>>())?;
+    let tombstones = tables.tombstones(&keys)?;
+    let collected =
+        |(_, (o, version)): &(&Key, &(PartitionId, Version))| *o == origin && *version <= floor;
+    let dead: Vec<&Key> = tombstones.iter().filter(collected).map(|(key, _)| key).collect();
+    tables.remove_rows(&dead)?;
     tables.remove_entries(origin, floor)?;
     trimmed.entries += entries.len();
     trimmed.tombstones += dead.len();
