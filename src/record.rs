@@ -161,13 +161,17 @@ impl Record {
             hash.update(&(bytes.len() as u64).to_be_bytes());
             hash.update(bytes);
         };
+        field(&[u8::from(self.key.space == Space::System)]);
         field(&self.key.bytes);
         field(&self.version.packed().to_be_bytes());
         field(&self.origin.0.to_be_bytes());
         if let Some(body) = &self.body {
             field(&body.value);
             field(body.content_type.as_bytes());
-            field(&body.expires_at.unwrap_or(i64::MAX).to_be_bytes());
+            match body.expires_at {
+                Some(at) => field(&at.to_be_bytes()),
+                None => field(&[]),
+            }
         }
         hash.digest()
     }
