@@ -1,0 +1,181 @@
+//! What an operator can set, typed and checked before anything is opened.
+//!
+//! Three layers, the later one winning key by key: the defaults of this module, a file, the
+//! environment (`DATASTORE__SECTION__KEY`, for a partition `DATASTORE__PARTITION__NAME__KEY`). The
+//! file is the one that `--config` names, which must exist, or `configuration.toml` in the working
+//! directory where there is one. There is one exception to *key by key*: a configuration that names
+//! any partition has no default ones, or an operator who lists two would run five.
+//!
+//! [`raw`] reads the layers and knows which keys there are; [`validate`] makes the values typed.
+//! Both collect what is wrong instead of stopping at the first mistake, and say it in the
+//! operator's words: key, place, value, limit and fix ([`error::Problem`]). A key that nobody knows
+//! is an error, because a misspelt limit is a limit that is not there.
+//!
+//! This is also the only module that reads the environment.
+
+pub mod error;
+pub mod partition;
+mod raw;
+pub mod schedule;
+mod validate;
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use self::error::ConfigError;
+use self::partition::{PartitionConfig, PartitionUrl};
+use self::schedule::Schedule;
+use crate::topology::{Role, Topology, TopologyError};
+
+/// The file that is read from the working directory when no other one is named.
+pub const FILE_NAME: &str = "configuration.toml";
+
+/// Everything that can be set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `[server]`.
+    pub server: ServerConfig,
+    /// `[store]`.
+    pub store: StoreConfig,
+    /// `[partition.NAME]`, by name.
+    pub partitions: BTreeMap<String, PartitionConfig>,
+    /// `[sync]`.
+    pub sync: SyncConfig,
+}
+
+/// `[server]`: how this front end talks to clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Host names that requests may carry besides the loopback ones, in lower case.
+    pub hosts: Vec<String>,
+    /// How long a request may take.
+    pub deadline: Duration,
+    /// How many bytes of request bodies may be held at once, over all requests.
+    pub body_budget_bytes: usize,
+    /// How long `/readyz` fails before the listener closes, so that a balancer notices first.
+    pub drain_delay: Duration,
+    /// How long requests in flight may go on after the listener has closed.
+    pub shutdown_deadline: Duration,
+}
+
+/// `[store]`: limits of keys and values, and where files are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// Where relative paths start.
+    pub root: PathBuf,
+    /// The longest key.
+    pub key_bytes_max: usize,
+    /// The largest value.
+    pub value_bytes_max: usize,
+    /// Comes before the name of every database, so that test runs keep to their own.
+    pub database_prefix: String,
+}
+
+/// `[sync]`: how changes travel between partitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyncConfig {
+    /// When a round starts by itself.
+    pub schedule: Schedule,
+    /// Whether a write wakes a round.
+    pub eager: bool,
+    /// How long log entries are kept once every voter is past them.
+    pub log_retention: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let partitions = (1..=3)
+            .map(|n| {
+                let path = PathBuf::from(format!("data/store_{n}.db"));
+                let url = PartitionUrl::Sqlite { path };
+                (format!("store_{n}"), PartitionConfig { url, role: Role::Master })
+            })
+            .collect();
+        Self {
+            server: ServerConfig::default(),
+            store: StoreConfig::default(),
+            partitions,
+            sync: SyncConfig::default(),
+        }
+    }
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            hosts: Vec::new(),
+            deadline: Duration::from_secs(5),
+            body_budget_bytes: 256 * 1024 * 1024,
+            drain_delay: Duration::ZERO,
+            shutdown_deadline: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            root: PathBuf::from("."),
+            key_bytes_max: 255,
+            value_bytes_max: 8 * 1024 * 1024,
+            database_prefix: String::new(),
+        }
+    }
+}
+
+impl Default for SyncConfig {
+    fn default() -> Self {
+        Self {
+            schedule: Schedule::every_five_seconds(),
+            eager: true,
+            log_retention: Duration::from_secs(60 * 60),
+        }
+    }
+}
+
+/// What `RUST_LOG` asks to be shown in the log, if it is set.
+pub fn log_filter() -> Option<String> {
+    let value = std::env::var_os("RUST_LOG")?.to_string_lossy().into_owned();
+    (!value.is_empty()).then_some(value)
+}
+
+impl Config {
+    /// Reads and checks the three layers. `file`: the one that the operator named, if any.
+    pub fn load(file: Option<&Path>) -> Result<Self, ConfigError> {
+        let (path, required) = match file {
+            Some(path) => (path, true),
+            None => (Path::new(FILE_NAME), false),
+        };
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => None,
+            Err(source) => return Err(ConfigError::Unreadable { path: path.to_owned(), source }),
+        };
+        let environment = raw::environment(std::env::vars_os())?;
+        Self::from_layers(text.as_deref().map(|text| (path, text)), &environment)
+    }
+
+    /// Checks a file's text and the variables that begin with `DATASTORE__`.
+    fn from_layers(
+        file: Option<(&Path, &str)>,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Self, ConfigError> {
+        let layered = raw::read(file, environment)?;
+        validate::config(layered).map_err(ConfigError::Wrong)
+    }
+
+    /// The topology that this configuration founds.
+    pub fn topology(&self) -> Result<Topology, TopologyError> {
+        Topology::found(
+            &self.partitions.iter().map(|(name, config)| (name.clone(), config.role)).collect(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,143 @@
+//! `[partition.NAME]`: where a partition's database is, and what the partition is for.
+
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+
+use crate::topology::Role;
+
+/// One partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionConfig {
+    /// Its database.
+    pub url: PartitionUrl,
+    /// What it is for.
+    pub role: Role,
+}
+
+/// Where a database is. What has a password some day gets a hand-written `Debug`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PartitionUrl {
+    /// One SQLite file.
+    Sqlite {
+        /// The file, under the data root unless the path is absolute.
+        path: PathBuf,
+    },
+    /// The process's own memory: gone with it.
+    Memory,
+}
+
+impl fmt::Display for PartitionUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite { path } => write!(f, "sqlite:{}", path.display()),
+            Self::Memory => f.write_str("memory:"),
+        }
+    }
+}
+
+/// Why a text does not tell where a database is.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// An engine that comes later.
+    #[error("names the engine {engine}, which is not in this build")]
+    EngineMissing {
+        /// Which.
+        engine: &'static str,
+    },
+    /// An engine that nobody knows.
+    #[error("names no engine")]
+    EngineUnknown,
+    /// A file name is needed.
+    #[error("names no file")]
+    NoFile,
+    /// SQLite would read the name as something else.
+    #[error("is read by SQLite as something other than a file's name")]
+    NotAFile,
+    /// `..` in a path.
+    #[error("leaves the data root")]
+    LeavesRoot,
+}
+
+impl PartitionUrl {
+    /// Reads a URL; relative paths start at `root`, and `prefix` comes before the database's name.
+    pub fn parse(text: &str, root: &Path, prefix: &str) -> Result<Self, UrlError> {
+        let (engine, rest) = text.split_once(':').ok_or(UrlError::EngineUnknown)?;
+        match engine {
+            "memory" if rest.is_empty() => Ok(Self::Memory),
+            "sqlite" => Ok(Self::Sqlite { path: file(rest, root, prefix)? }),
+            "mysql" | "mariadb" => Err(UrlError::EngineMissing { engine: "mysql" }),
+            _ => Err(UrlError::EngineUnknown),
+        }
+    }
+}
+
+/// The file that `sqlite:` names, in one spelling, so that equal files are equal paths.
+fn file(text: &str, root: &Path, prefix: &str) -> Result<PathBuf, UrlError> {
+    if text.starts_with("file:") || text.starts_with(':') || text.contains('\0') {
+        return Err(UrlError::NotAFile);
+    }
+    let path = Path::new(text);
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Err(UrlError::LeavesRoot);
+    }
+    let name = path.file_name().ok_or(UrlError::NoFile)?;
+    let mut prefixed = std::ffi::OsString::from(prefix);
+    prefixed.push(name);
+    let joined = root.join(path.with_file_name(prefixed));
+    Ok(joined.components().filter(|part| *part != Component::CurDir).collect())
+}
+
+/// A URL as it may be shown: without what stands between the engine and the host, and without its
+/// query. For any text that an operator wrote where a URL belongs.
+pub fn redacted(text: &str) -> String {
+    let text = text.split_once('?').map_or(text, |(before, _)| before);
+    let Some((credentials, host)) = text.rsplit_once('@') else {
+        return text.to_owned();
+    };
+    let engine = credentials.split_once(':').map_or("", |(engine, _)| engine);
+    format!("{engine}://***@{host}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<String, UrlError> {
+        PartitionUrl::parse(text, Path::new("."), "").map(|url| url.to_string())
+    }
+
+    #[test]
+    fn one_file_has_one_spelling() {
+        for text in ["sqlite:data/a.db", "sqlite:./data/a.db", "sqlite:data//./a.db"] {
+            assert_eq!(parse(text).unwrap(), "sqlite:data/a.db");
+        }
+        assert_eq!(parse("memory:").unwrap(), "memory:");
+        let under = PartitionUrl::parse("sqlite:data/a.db", Path::new("/var/lib/x"), "test_");
+        assert_eq!(under.unwrap().to_string(), "sqlite:/var/lib/x/data/test_a.db");
+        let absolute = PartitionUrl::parse("sqlite:/b/a.db", Path::new("/var/lib/x"), "");
+        assert_eq!(absolute.unwrap().to_string(), "sqlite:/b/a.db");
+    }
+
+    #[test]
+    fn what_is_no_database_is_refused() {
+        for (text, error) in [
+            ("data/a.db", UrlError::EngineUnknown),
+            ("postgres://h/a", UrlError::EngineUnknown),
+            ("mysql://u:p@h/a", UrlError::EngineMissing { engine: "mysql" }),
+            ("sqlite:", UrlError::NoFile),
+            ("sqlite:/", UrlError::NoFile),
+            ("sqlite:file:a.db?mode=memory", UrlError::NotAFile),
+            ("sqlite::memory:", UrlError::NotAFile),
+            ("sqlite:../a.db", UrlError::LeavesRoot),
+            ("memory:a", UrlError::EngineUnknown),
+        ] {
+            assert_eq!(parse(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        assert_eq!(redacted("mysql://u:p@ss@host:3306/a?password=x"), "mysql://***@host:3306/a");
+        assert_eq!(redacted("sqlite:data/a.db"), "sqlite:data/a.db");
+    }
+}

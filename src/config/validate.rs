@@ -1,0 +1,331 @@
+//! From text to types: every limit and every check that spans keys.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::error::{Place, Problem, ProblemKind, Problems};
+use super::partition::{PartitionConfig, PartitionUrl, UrlError, redacted};
+use super::raw::{Layered, RawPartition, RawServer, RawStore, RawSync};
+use super::{Config, ServerConfig, StoreConfig, SyncConfig};
+use crate::duration;
+use crate::record::KEY_BYTES_WIDTH;
+use crate::topology::Role;
+
+/// Half a GiB: SQLite holds no row of 1,000,000,000 bytes, and a value is in memory several times.
+const VALUE_BYTES_MAX: usize = 512 * 1024 * 1024;
+/// Bodies in flight may fill a large machine's memory, no more.
+const BODY_BUDGET_BYTES_MAX: usize = 64 * 1024 * 1024 * 1024;
+/// Shorter than one fsync of a slow disk: nothing would ever be answered.
+const DEADLINE_MIN: Duration = Duration::from_millis(10);
+/// Longer than any client, proxy or balancer waits.
+const DEADLINE_MAX: Duration = Duration::from_secs(10 * 60);
+/// A log of a year is a mistake in the unit.
+const LOG_RETENTION_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// As long as a partition's name.
+const PREFIX_BYTES_MAX: usize = 32;
+
+/// Checks everything; what is wrong is told all at once.
+pub(super) fn config(layered: Layered) -> Result<Config, Problems> {
+    let mut check = Check { places: layered.places, problems: layered.problems };
+    let raw = layered.raw;
+    let store = check.store(&raw.store);
+    let server = check.server(&raw.server, &store);
+    let sync = check.sync(&raw.sync);
+    let partitions = if raw.partition.is_empty() {
+        check.default_partitions(&store)
+    } else {
+        check.partitions(&raw.partition, &store)
+    };
+    let config = Config { server, store, partitions, sync };
+    // With a partition left out for another mistake, complaints about the set would only confuse.
+    if check.problems.is_empty()
+        && let Err(error) = config.topology()
+    {
+        check.problem("partition", ProblemKind::Topology(error));
+    }
+    if check.problems.is_empty() { Ok(config) } else { Err(Problems(check.problems)) }
+}
+
+struct Check {
+    places: BTreeMap<String, Place>,
+    problems: Vec<Problem>,
+}
+
+impl Check {
+    fn server(&mut self, raw: &RawServer, store: &StoreConfig) -> ServerConfig {
+        let default = ServerConfig::default();
+        let deadlines = DEADLINE_MIN..=DEADLINE_MAX;
+        let deadline =
+            self.duration("server.deadline", &raw.deadline, default.deadline, deadlines.clone());
+        let shutdown_deadline = self.duration(
+            "server.shutdown_deadline",
+            &raw.shutdown_deadline,
+            default.shutdown_deadline.max(deadline),
+            deadlines,
+        );
+        if shutdown_deadline < deadline {
+            let why = format!("is shorter than server.deadline ({})", duration::format(deadline));
+            let fix = "a shutdown would cut requests that are still in time; raise it";
+            let value = duration::format(shutdown_deadline);
+            self.value("server.shutdown_deadline", value, why, fix);
+        }
+        let body_budget_bytes = self.number(
+            "server.body_budget_bytes",
+            &raw.body_budget_bytes,
+            default.body_budget_bytes.max(store.value_bytes_max),
+            1..=BODY_BUDGET_BYTES_MAX,
+        );
+        if body_budget_bytes < store.value_bytes_max {
+            let why = format!("is less than store.value_bytes_max ({})", store.value_bytes_max);
+            let fix = "a value of that size could never be stored; raise it";
+            self.value("server.body_budget_bytes", body_budget_bytes, why, fix);
+        }
+        ServerConfig {
+            listen: self.listen(&raw.listen, default.listen),
+            hosts: self.hosts(raw),
+            deadline,
+            body_budget_bytes,
+            drain_delay: self.duration(
+                "server.drain_delay",
+                &raw.drain_delay,
+                default.drain_delay,
+                Duration::ZERO..=DEADLINE_MAX,
+            ),
+            shutdown_deadline,
+        }
+    }
+
+    fn listen(&mut self, text: &Option<String>, default: SocketAddr) -> SocketAddr {
+        let why = "is not an address with a port";
+        let fix = "write for example 127.0.0.1:8080 or [::1]:8080, not a name";
+        self.parsed("server.listen", text, default, |text| text.parse().ok(), why, fix)
+    }
+
+    fn hosts(&mut self, raw: &RawServer) -> Vec<String> {
+        let items = raw.hosts.as_ref().map(super::raw::RawList::items).unwrap_or_default();
+        let mut hosts = Vec::new();
+        for item in items {
+            let name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+            let address = item.trim_start_matches('[').trim_end_matches(']');
+            if address.parse::<std::net::Ipv6Addr>().is_ok() {
+                hosts.push(format!("[{}]", address.to_lowercase()));
+            } else if !item.is_empty() && item.len() <= 253 && item.chars().all(name) {
+                hosts.push(item.to_lowercase());
+            } else {
+                let fix = "write the name or address as clients do, without scheme, port or path";
+                self.value("server.hosts", item, "is not a host name".to_owned(), fix);
+            }
+        }
+        hosts
+    }
+
+    fn store(&mut self, raw: &RawStore) -> StoreConfig {
+        let default = StoreConfig::default();
+        let root = raw.root.as_ref().map_or(default.root, PathBuf::from);
+        if root.as_os_str().is_empty() {
+            let fix = "write . for the working directory";
+            self.value("store.root", "", "is no path".to_owned(), fix);
+        }
+        let prefix = |text: &str| {
+            let good = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '_');
+            (text.len() <= PREFIX_BYTES_MAX && text.chars().all(good)).then(|| text.to_owned())
+        };
+        StoreConfig {
+            root,
+            key_bytes_max: self.number(
+                "store.key_bytes_max",
+                &raw.key_bytes_max,
+                default.key_bytes_max,
+                1..=KEY_BYTES_WIDTH,
+            ),
+            value_bytes_max: self.number(
+                "store.value_bytes_max",
+                &raw.value_bytes_max,
+                default.value_bytes_max,
+                1..=VALUE_BYTES_MAX,
+            ),
+            database_prefix: self.parsed(
+                "store.database_prefix",
+                &raw.database_prefix,
+                default.database_prefix,
+                prefix,
+                "is more than 32 bytes, or has others than a-z, 0-9 and _",
+                "write for example test_",
+            ),
+        }
+    }
+
+    fn sync(&mut self, raw: &RawSync) -> SyncConfig {
+        let default = SyncConfig::default();
+        let schedule = match raw.schedule.as_deref().map(FromStr::from_str) {
+            None => default.schedule,
+            Some(Ok(schedule)) => schedule,
+            Some(Err(error)) => {
+                let value = raw.schedule.as_deref().unwrap_or_default();
+                let error: super::schedule::ScheduleError = error;
+                let fix = "write second minute hour day month weekday, for example */5 * * * * *";
+                self.value("sync.schedule", value, error.to_string(), fix);
+                default.schedule
+            }
+        };
+        SyncConfig {
+            schedule,
+            eager: self.parsed(
+                "sync.eager",
+                &raw.eager,
+                default.eager,
+                |text| text.parse().ok(),
+                "is neither true nor false",
+                "write true or false",
+            ),
+            log_retention: self.duration(
+                "sync.log_retention",
+                &raw.log_retention,
+                default.log_retention,
+                Duration::ZERO..=LOG_RETENTION_MAX,
+            ),
+        }
+    }
+
+    /// The default partitions, under the root and with the prefix that were set.
+    fn default_partitions(&mut self, store: &StoreConfig) -> BTreeMap<String, PartitionConfig> {
+        let raw = Config::default()
+            .partitions
+            .into_iter()
+            .map(|(name, partition)| {
+                let url = Some(partition.url.to_string());
+                (name, RawPartition { url, role: Some(partition.role.to_string()) })
+            })
+            .collect();
+        self.partitions(&raw, store)
+    }
+
+    fn partitions(
+        &mut self,
+        raw: &BTreeMap<String, RawPartition>,
+        store: &StoreConfig,
+    ) -> BTreeMap<String, PartitionConfig> {
+        let mut partitions: BTreeMap<String, PartitionConfig> = BTreeMap::new();
+        for (name, raw) in raw {
+            let role = self.role(&format!("partition.{name}.role"), &raw.role);
+            let key = format!("partition.{name}.url");
+            let Some(url) = self.url(name, raw, store) else { continue };
+            let other = partitions
+                .iter()
+                .find(|(_, other)| other.url == url && matches!(url, PartitionUrl::Sqlite { .. }));
+            if let Some((other, _)) = other {
+                let (value, other) = (url.to_string(), other.clone());
+                self.problem(&key, ProblemKind::SameDatabase { value, other });
+                continue;
+            }
+            partitions.insert(name.clone(), PartitionConfig { url, role });
+        }
+        partitions
+    }
+
+    fn role(&mut self, key: &str, text: &Option<String>) -> Role {
+        let role = |text: &str| match text {
+            "master" => Some(Role::Master),
+            "replica" => Some(Role::Replica),
+            "witness" => Some(Role::Witness),
+            _ => None,
+        };
+        let why = "is no role";
+        self.parsed(key, text, Role::Master, role, why, "write master, replica or witness")
+    }
+
+    fn url(&mut self, name: &str, raw: &RawPartition, store: &StoreConfig) -> Option<PartitionUrl> {
+        let key = format!("partition.{name}.url");
+        let Some(text) = &raw.url else {
+            // At the partition's own place: the key itself has none.
+            let at = format!("partition.{name}");
+            let place = self.places.get(&at).cloned().unwrap_or(Place::Default);
+            self.problems.push(Problem { key, place, kind: ProblemKind::NoUrl });
+            return None;
+        };
+        match PartitionUrl::parse(text, &store.root, &store.database_prefix) {
+            Ok(url) => Some(url),
+            Err(error) => {
+                let fix = match error {
+                    UrlError::LeavesRoot => {
+                        "write a path under store.root, or an absolute one, without .."
+                    }
+                    UrlError::EngineMissing { .. }
+                    | UrlError::EngineUnknown
+                    | UrlError::NoFile
+                    | UrlError::NotAFile => {
+                        "write sqlite:PATH, for example sqlite:data/a.db, or memory:"
+                    }
+                };
+                self.value(&key, redacted(text), error.to_string(), fix);
+                None
+            }
+        }
+    }
+
+    fn duration(
+        &mut self,
+        key: &str,
+        text: &Option<String>,
+        default: Duration,
+        limits: RangeInclusive<Duration>,
+    ) -> Duration {
+        let Some(text) = text else { return default };
+        let fix = format!("write for example {}", duration::format(default));
+        match duration::parse(text) {
+            Ok(value) if limits.contains(&value) => return value,
+            Ok(_) => {
+                let [min, max] =
+                    [limits.start(), limits.end()].map(|limit| duration::format(*limit));
+                self.value(key, text, format!("is not within {min} to {max}"), fix);
+            }
+            Err(error) => self.value(key, text, format!("is no duration ({error})"), fix),
+        }
+        default
+    }
+
+    fn number(
+        &mut self,
+        key: &str,
+        text: &Option<String>,
+        default: usize,
+        limits: RangeInclusive<usize>,
+    ) -> usize {
+        let why = format!("is not a whole number from {} to {}", limits.start(), limits.end());
+        let fix = format!("write for example {default}");
+        let number = |text: &str| text.parse().ok().filter(|number| limits.contains(number));
+        self.parsed(key, text, default, number, &why, &fix)
+    }
+
+    /// A value by `parse`; where it says `None`, the default, and a problem is noted.
+    fn parsed<T>(
+        &mut self,
+        key: &str,
+        text: &Option<String>,
+        default: T,
+        parse: impl FnOnce(&str) -> Option<T>,
+        why: &str,
+        fix: &str,
+    ) -> T {
+        let Some(text) = text else { return default };
+        parse(text).unwrap_or_else(|| {
+            self.value(key, text, why.to_owned(), fix);
+            default
+        })
+    }
+
+    fn value(&mut self, key: &str, value: impl Display, why: String, fix: impl Into<String>) {
+        let kind = ProblemKind::Value { value: value.to_string(), why, fix: fix.into() };
+        self.problem(key, kind);
+    }
+
+    fn problem(&mut self, key: &str, kind: ProblemKind) {
+        let place = self.places.get(key).cloned().unwrap_or(Place::Default);
+        self.problems.push(Problem { key: key.to_owned(), place, kind });
+    }
+}
