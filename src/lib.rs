@@ -24,4 +24,5 @@ pub mod config;
 pub mod http;
 pub mod jobs;
 pub mod lane;
+pub mod server;
 pub mod store;

@@ -1,0 +1,169 @@
+//! From the configuration to partitions that may be used: engines by their URLs, and the set that
+//! [`crate::founding`] finds in them.
+//!
+//! Whoever connects later, lanes and rounds alike, goes through [`Checked`]: what a URL leads to
+//! may have changed since the start, and a partition that could not be asked then is asked at its
+//! first connection.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::config::partition::PartitionUrl;
+use crate::founding::{Configured, Founding, FoundingError, OpenSet, open_set};
+use crate::lane::Connect;
+use crate::lane::checked::Checked;
+use crate::partition::engine::Engine;
+use crate::partition::memory::Memory;
+use crate::partition::sqlite::{PathError, Sqlite};
+use crate::store::Served;
+use crate::store::answer::Serving;
+use crate::sync::round::Member;
+use crate::topology::TopologyError;
+use crate::version::{RunId, SetId};
+
+/// Why the partitions cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Not a file's name.
+    #[error("the url of partition `{name}` cannot be used")]
+    Path {
+        /// Which partition.
+        name: String,
+        /// Why.
+        #[source]
+        source: PathError,
+    },
+    /// The configured roles make no set.
+    #[error(transparent)]
+    Topology(#[from] TopologyError),
+    /// The databases are not those that were meant.
+    #[error(transparent)]
+    Founding(Box<FoundingError>),
+    /// Ids are drawn at random.
+    #[error("the operating system gives no random numbers")]
+    Random(#[from] getrandom::Error),
+}
+
+impl From<FoundingError> for OpenError {
+    fn from(error: FoundingError) -> Self {
+        Self::Founding(Box::new(error))
+    }
+}
+
+impl OpenError {
+    /// Whether it may be otherwise a moment later, without anybody's doing.
+    pub const fn may_pass(&self) -> bool {
+        match self {
+            Self::Founding(error) => error.may_pass(),
+            Self::Path { .. } | Self::Topology(_) | Self::Random(_) => false,
+        }
+    }
+
+    /// Whether somebody has to change the configuration or the databases first.
+    pub const fn is_misconfigured(&self) -> bool {
+        match self {
+            Self::Path { .. } | Self::Topology(_) => true,
+            Self::Founding(error) => !error.may_pass(),
+            Self::Random(_) => false,
+        }
+    }
+}
+
+/// The configured partitions, not yet connected to.
+pub struct Engines(Vec<Configured>);
+
+impl Engines {
+    /// Those that the configuration names, in the order of their names.
+    pub fn new(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let mut configured = Vec::new();
+        for (name, partition) in &config.partitions {
+            let engine: Arc<dyn Engine> = match &partition.url {
+                PartitionUrl::Sqlite { path } => Arc::new(
+                    Sqlite::new(path, Arc::clone(clock))
+                        .map_err(|source| OpenError::Path { name: name.clone(), source })?,
+                ),
+                PartitionUrl::Memory => {
+                    Arc::new(Memory::new(RunId(getrandom::u64()?), Arc::clone(clock)))
+                }
+            };
+            configured.push(Configured { name: name.clone(), engine });
+        }
+        Ok(Self(configured))
+    }
+
+    /// Opens the set, and founds it if it may and all partitions are empty.
+    pub fn open(&self, config: &Config, founding: Founding) -> Result<Opened, OpenError> {
+        let new_set = u128::from(getrandom::u64()?) << 64 | u128::from(getrandom::u64()?);
+        let set = open_set(&self.0, &config.topology()?, founding, SetId(new_set))?;
+        let mut partitions = Vec::new();
+        for Configured { name, engine } in &self.0 {
+            // A witness holds no data: neither lanes nor rounds have anything to do with it.
+            let voter = set.topology.voter_named(name).filter(|voter| voter.role.holds_data());
+            let (Some(voter), Some(expected)) = (voter, set.expected(name)) else { continue };
+            let engine = Arc::clone(engine);
+            partitions.push(Open {
+                serving: Serving { id: voter.id, name: name.as_str().into() },
+                checked: Arc::new(Checked { engine, expected }),
+            });
+        }
+        Ok(Opened { set, partitions })
+    }
+}
+
+/// A set of partitions that is as configured.
+pub struct Opened {
+    /// What founding says of it.
+    pub set: OpenSet,
+    partitions: Vec<Open>,
+}
+
+struct Open {
+    serving: Serving,
+    checked: Arc<Checked>,
+}
+
+impl Opened {
+    /// The data partitions, for lanes.
+    pub fn served(&self) -> Vec<Served> {
+        let one = |open: &Open| Served {
+            serving: open.serving.clone(),
+            engine: open.checked.engine.kind(),
+            is_local: open.checked.engine.is_local(),
+            connect: Arc::clone(&open.checked) as Arc<dyn Connect>,
+        };
+        self.partitions.iter().map(one).collect()
+    }
+
+    /// The data partitions, for rounds.
+    pub fn members(&self) -> Vec<Member> {
+        let one = |open: &Open| Member {
+            id: open.serving.id,
+            name: Arc::clone(&open.serving.name),
+            connect: Arc::clone(&open.checked) as Arc<dyn Connect>,
+        };
+        self.partitions.iter().map(one).collect()
+    }
+
+    /// `store_1 (sqlite, master), ...`: for the log.
+    pub fn describe(&self) -> String {
+        let one = |open: &Open| {
+            let role = self.set.topology.voter(open.serving.id).map(|voter| voter.role.to_string());
+            let (name, engine) = (&open.serving.name, open.checked.engine.kind());
+            format!("{name} ({engine}, {})", role.unwrap_or_default())
+        };
+        self.partitions.iter().map(one).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// What there is of the configured databases, without touching any: the names of those that are not
+/// there yet. Memory never is.
+pub fn missing(config: &Config) -> Vec<&str> {
+    let is_missing = |url: &PartitionUrl| match url {
+        PartitionUrl::Sqlite { path } => !Path::new(path).exists(),
+        PartitionUrl::Memory => true,
+    };
+    let missing = config.partitions.iter().filter(|(_, partition)| is_missing(&partition.url));
+    missing.map(|(name, _)| name.as_str()).collect()
+}
