@@ -20,6 +20,7 @@ pub mod session;
 pub mod sync;
 
 // One front end.
+pub mod cli;
 pub mod config;
 pub mod http;
 pub mod jobs;

@@ -1,3 +1,7 @@
-//! The `datastore` binary.
+//! The `datastore` binary; everything is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    datastore::cli::run(std::env::args_os())
+}

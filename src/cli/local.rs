@@ -1,0 +1,219 @@
+//! `serve`, `init`, `sync` and `config check`: the commands that open the partitions themselves.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use clap::Args;
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+
+use super::{CliError, Exit, value};
+use crate::clock::{Clock, System};
+use crate::config::Config;
+use crate::config::error::ConfigError;
+use crate::founding::Founding;
+use crate::http::wire::ReportDoc;
+use crate::server::logging::LoggingError;
+use crate::server::open::{Engines, OpenError, Opened, missing};
+use crate::server::{self, ServeError, logging};
+use crate::sync::report::Report;
+use crate::sync::round::{Round, chain};
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration file [default: configuration.toml, if there is one]
+    #[arg(long, value_name = "PATH")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigFile {
+    fn load(&self) -> Result<Config, LocalError> {
+        Ok(Config::load(self.config.as_deref())?)
+    }
+}
+
+/// `datastore serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Listen on an address that others can reach, though nobody has to say who they are
+    #[arg(long)]
+    insecure: bool,
+}
+
+/// `datastore init`.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+/// `datastore sync`.
+#[derive(Debug, Args)]
+pub struct SyncArgs {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Print a JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+/// `datastore config check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+/// Why a command over the partitions did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum LocalError {
+    /// No configuration to work with.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// No log to write to.
+    #[error(transparent)]
+    Logging(#[from] LoggingError),
+    /// The partitions cannot be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// What was founded would be there.
+    #[error(
+        "there is no database of partition {}: run `datastore init` for a new set, or correct the \
+         url",
+        names.join(", ")
+    )]
+    Missing {
+        /// Whose database is not there.
+        names: Vec<String>,
+    },
+    /// The service did not start, or broke off.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+}
+
+impl LocalError {
+    /// The exit code that tells it to a script.
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Config(_) | Self::Logging(_) | Self::Missing { .. } => Exit::Usage,
+            Self::Open(error) => open_exit(error),
+            Self::Serve(error) => match error {
+                ServeError::NotLoopback { .. } | ServeError::Hosts(_) => Exit::Usage,
+                ServeError::Open(error) => open_exit(error),
+                // What another process or the machine can mend without a new configuration.
+                ServeError::InUse { .. }
+                | ServeError::Listen { .. }
+                | ServeError::System(_)
+                | ServeError::Schedule(_) => Exit::Unavailable,
+            },
+        }
+    }
+}
+
+fn open_exit(error: &OpenError) -> Exit {
+    if error.is_misconfigured() { Exit::Usage } else { Exit::Unavailable }
+}
+
+/// Runs the service.
+pub fn serve(args: &ServeArgs) -> Result<Exit, LocalError> {
+    logging::start()?;
+    server::serve(args.file.load()?, args.insecure)?;
+    Ok(Exit::Done)
+}
+
+/// Founds the partitions where all are empty, and shows them.
+pub fn init(args: &InitArgs) -> Result<Exit, CliError> {
+    let config = args.file.load()?;
+    let opened = open(&config, Founding::IfAllEmpty)?;
+    let what = if opened.set.founded { "founded" } else { "was founded before" };
+    value::print(
+        format!("set {} {what}\n{}\n", opened.set.set, set_table(&config, &opened)).as_bytes(),
+    )?;
+    Ok(Exit::Done)
+}
+
+fn open(config: &Config, founding: Founding) -> Result<Opened, LocalError> {
+    let missing = missing(config);
+    if founding == Founding::Never && !missing.is_empty() {
+        // Told here, since connecting makes the file.
+        let names = missing.into_iter().map(str::to_owned).collect();
+        return Err(LocalError::Missing { names });
+    }
+    let clock: Arc<dyn Clock> = Arc::new(System::new());
+    Ok(Engines::new(config, &clock)?.open(config, founding)?)
+}
+
+fn set_table(config: &Config, opened: &Opened) -> Table {
+    let topology = &opened.set.topology;
+    let mut table = table(&["partition", "id", "role", "slots", "url", "state"]);
+    for voter in topology.voters() {
+        let unreachable = opened.set.unreachable.iter().find(|other| other.name == voter.name);
+        table.add_row([
+            voter.name.clone(),
+            voter.id.to_string(),
+            voter.role.to_string(),
+            topology.slots_of(voter.id).to_string(),
+            config.partitions[&voter.name].url.to_string(),
+            unreachable.map_or_else(|| "good".to_owned(), |other| chain(&other.error)),
+        ]);
+    }
+    table
+}
+
+/// Runs one round.
+pub fn sync(args: &SyncArgs) -> Result<Exit, CliError> {
+    logging::start().map_err(LocalError::from)?;
+    let config = args.file.load()?;
+    let opened = open(&config, Founding::Never)?;
+    let topology = Arc::new(ArcSwap::from_pointee(opened.set.topology.clone()));
+    let clock = Arc::new(System::new());
+    let report = Round::new(opened.members(), topology, clock, config.sync.log_retention).run();
+    if args.json {
+        let document = serde_json::to_value(ReportDoc::new(&report));
+        // Expect safety: names and numbers only.
+        value::print_json(&document.expect("a report is JSON"))?;
+    } else {
+        value::print(format!("{}\n", report_table(&report)).as_bytes())?;
+    }
+    let failed = report.pairs.iter().any(|pair| pair.error.is_some());
+    Ok(if failed { Exit::Unavailable } else { Exit::Done })
+}
+
+fn report_table(report: &Report) -> Table {
+    let mut table = table(&["target", "source", "rows", "bytes", "lag", "error"]);
+    for pair in &report.pairs {
+        table.add_row([
+            pair.target.to_string(),
+            pair.source.as_deref().unwrap_or("-").to_owned(),
+            pair.rows.to_string(),
+            pair.bytes.to_string(),
+            pair.lag.to_string(),
+            pair.error.unwrap_or_default().to_owned(),
+        ]);
+    }
+    table
+}
+
+/// Says what is wrong with the configuration and its partitions; changes nothing.
+pub fn check(args: &CheckArgs) -> Result<Exit, CliError> {
+    let config = args.file.load()?;
+    if missing(&config).len() == config.partitions.len() {
+        let text = "the configuration is good; the first start founds the partitions\n";
+        value::print(text.as_bytes())?;
+        return Ok(Exit::Done);
+    }
+    let opened = open(&config, Founding::Never)?;
+    let table = set_table(&config, &opened);
+    value::print(format!("the configuration is good\n{table}\n").as_bytes())?;
+    Ok(if opened.set.unreachable.is_empty() { Exit::Done } else { Exit::Unavailable })
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(header);
+    table
+}

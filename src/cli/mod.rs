@@ -1,0 +1,164 @@
+//! The command line: `datastore --help` is the map.
+//!
+//! Two kinds of commands. `serve`, `init`, `sync` and `config check` read the configuration and
+//! open the partitions themselves ([`local`]). `get`, `set`, `delete` and `list` speak HTTP to a
+//! running service, like any other client ([`verbs`] over [`client`]); they need no configuration.
+//!
+//! What a command is asked for goes to standard output and nothing else does; what went wrong goes
+//! to standard error. Exit codes: see [`Exit`].
+
+mod client;
+mod local;
+mod value;
+mod verbs;
+
+use std::ffi::OsString;
+use std::io;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::client::ClientError;
+use self::local::{CheckArgs, InitArgs, LocalError, ServeArgs, SyncArgs};
+use self::verbs::{DeleteArgs, GetArgs, ListArgs, SetArgs};
+use crate::sync::round::chain;
+
+/// A key-value web service over the databases you already run: write to the master, read from any.
+#[derive(Debug, Parser)]
+#[command(name = "datastore", version, after_help = EXITS)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXITS: &str = "\
+Exit codes: 0 done; 1 no such key, or a condition was not met; 2 wrong usage or configuration; \
+3 the service or a partition is unavailable.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service
+    Serve(ServeArgs),
+    /// Found the configured partitions where they are empty
+    Init(InitArgs),
+    /// Copy changes between the partitions once
+    Sync(SyncArgs),
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print a value
+    Get(GetArgs),
+    /// Store a value
+    Set(SetArgs),
+    /// Delete a key
+    Delete(DeleteArgs),
+    /// List keys
+    List(ListArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Say what is wrong with the configuration and its partitions; changes nothing
+    Check(CheckArgs),
+}
+
+/// How a command ended, for scripts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It did what it was asked for.
+    Done = 0,
+    /// There is no such key, or a condition was not met.
+    NotDone = 1,
+    /// It was called in a wrong way, or the configuration is wrong.
+    Usage = 2,
+    /// The service or a partition could not be reached or would not serve.
+    Unavailable = 3,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    #[error(transparent)]
+    Local(#[from] LocalError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("cannot read {what}")]
+    Input {
+        what: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot write to standard output")]
+    Output(#[source] io::Error),
+}
+
+impl CliError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Local(error) => error.exit(),
+            Self::Client(error) => error.exit(),
+            Self::Input { .. } => Exit::Usage,
+            // `datastore list | head`: whoever reads has seen enough.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
+            Self::Output(_) => Exit::Unavailable,
+        }
+    }
+}
+
+/// Runs the command that the process was started with.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            // Nobody is left to tell where even this cannot be printed.
+            drop(error.print());
+            return exit.into();
+        }
+    };
+    let outcome = match cli.command {
+        Command::Serve(args) => local::serve(&args).map_err(CliError::from),
+        Command::Init(args) => local::init(&args),
+        Command::Sync(args) => local::sync(&args),
+        Command::Config(ConfigCommand::Check(args)) => local::check(&args),
+        Command::Get(args) => verbs::get(&args),
+        Command::Set(args) => verbs::set(&args),
+        Command::Delete(args) => verbs::delete(&args),
+        Command::List(args) => verbs::list(&args),
+    };
+    let exit = outcome.unwrap_or_else(|error| {
+        let exit = error.exit();
+        if exit != Exit::Done {
+            eprintln!("error: {}", chain(&error));
+        }
+        exit
+    });
+    exit.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_map_names_every_command_and_the_exit_codes() {
+        let help = Cli::command().render_help().to_string();
+        for command in ["serve", "init", "sync", "config", "get", "set", "delete", "list"] {
+            assert!(help.contains(&format!("  {command} ")), "{command} is not in {help}");
+        }
+        assert!(help.contains("Exit codes: 0 done; 1 "), "{help}");
+    }
+}
