@@ -1,6 +1,7 @@
 use super::*;
 
 const SAMPLE: &str = include_str!("../../configuration.toml");
+const README: &str = include_str!("../../README.md");
 
 fn load(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
     let environment =
@@ -18,6 +19,8 @@ fn the_sample_is_the_defaults_and_shows_every_key() {
     for (section, keys) in raw::SECTIONS {
         for key in keys {
             assert!(document[section].get(key).is_some(), "{section}.{key} is not in the sample");
+            let row = format!("| `{section}.{key}` |");
+            assert!(README.contains(&row), "{row} is not in the README");
         }
     }
     for key in raw::PARTITION.1 {

@@ -1,0 +1,15 @@
+//! The real binary, as a process: what a user does, what an operator gets wrong, and what a crash
+//! may not take away.
+
+#![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
+
+mod client;
+mod commands;
+mod crash;
+mod index;
+mod process;
+mod readme;
+mod refusals;
+mod requests;
+mod shutdown;
+mod unit;
