@@ -17,12 +17,15 @@
 //! - The configuration has to say what the partitions store, but for the epoch: there the partitions are
 //!   ahead, and the greatest that one stores is adopted.
 
+pub mod difference;
+
 use std::fmt;
 use std::sync::Arc;
 
+use self::difference::Difference;
 use crate::partition::engine::Engine;
 use crate::partition::{Identity, Partition, PartitionError, ReseedNumber, SCHEMA_VERSION};
-use crate::topology::{Role, Topology};
+use crate::topology::Topology;
 use crate::version::{PartitionId, Seq, SetId};
 
 /// A partition as the configuration names it.
@@ -291,66 +294,6 @@ fn listed(unreachable: &[Unreachable]) -> String {
     all.join(", ")
 }
 
-/// What a configured topology has otherwise than a stored one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Difference {
-    /// Configured and not stored.
-    pub added: Vec<String>,
-    /// Stored and not configured.
-    pub missing: Vec<String>,
-    /// Name, stored role, configured role.
-    pub roles: Vec<(String, Role, Role)>,
-    /// Name, slots stored, slots configured, where the roles are the same.
-    pub slots: Vec<(String, usize, usize)>,
-}
-
-impl Difference {
-    /// What `configured` has otherwise than `stored`.
-    pub fn between(stored: &Topology, configured: &Topology) -> Self {
-        let names_not_in = |all: &Topology, other: &Topology| -> Vec<String> {
-            let names = all.voters().iter().map(|voter| &voter.name);
-            names.filter(|name| other.voter_named(name).is_none()).cloned().collect()
-        };
-        let mut difference = Self {
-            added: names_not_in(configured, stored),
-            missing: names_not_in(stored, configured),
-            ..Self::default()
-        };
-        for voter in configured.voters() {
-            let Some(before) = stored.voter_named(&voter.name) else { continue };
-            let slots = (stored.slots_of(before.id), configured.slots_of(voter.id));
-            if before.role != voter.role {
-                difference.roles.push((voter.name.clone(), before.role, voter.role));
-            } else if slots.0 != slots.1 {
-                difference.slots.push((voter.name.clone(), slots.0, slots.1));
-            }
-        }
-        difference
-    }
-}
-
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut parts = Vec::new();
-        if !self.added.is_empty() {
-            parts.push(format!("{} not in the stored set", quoted(&self.added)));
-        }
-        if !self.missing.is_empty() {
-            parts.push(format!("{} stored but not configured", quoted(&self.missing)));
-        }
-        for (name, stored, configured) in &self.roles {
-            parts.push(format!("`{name}` has role {configured}, stored is {stored}"));
-        }
-        for (name, stored, configured) in &self.slots {
-            parts.push(format!("`{name}` has {configured} slots, stored are {stored}"));
-        }
-        if parts.is_empty() {
-            parts.push("ids or slots are given out otherwise".into());
-        }
-        f.write_str(&parts.join(", "))
-    }
-}
-
 /// An open connection with what its partition said.
 struct Look<'a> {
     name: &'a str,
@@ -368,6 +311,22 @@ pub fn open_set(
     new_set: SetId,
 ) -> Result<OpenSet, FoundingError> {
     same_names(partitions, topology)?;
+    match open_as_seen(partitions, topology, founding, new_set) {
+        // One may have been founded, and even written, after another was looked at. A second look is
+        // the answer: by then a founder that has been seen to be done is done everywhere.
+        Err(FoundingError::SomeEmpty { .. }) => {
+            open_as_seen(partitions, topology, founding, new_set)
+        }
+        result => result,
+    }
+}
+
+fn open_as_seen(
+    partitions: &[Configured],
+    topology: &Topology,
+    founding: Founding,
+    new_set: SetId,
+) -> Result<OpenSet, FoundingError> {
     let (mut looks, unreachable) = look(partitions, topology)?;
     // Only now: a file that did not exist had no way to tell that it is another's.
     own_databases(partitions)?;
@@ -427,13 +386,14 @@ fn same_names(partitions: &[Configured], topology: &Topology) -> Result<(), Foun
     }
 }
 
-/// Asks everybody whose they are.
+/// Asks everybody whose they are: the last one first. Founding goes the other way, so whoever was found
+/// standing had all before it standing too, and a founding that goes on looks like one.
 fn look<'a>(
     partitions: &'a [Configured],
     topology: &Topology,
 ) -> Result<(Vec<Look<'a>>, Vec<Unreachable>), FoundingError> {
     let (mut looks, mut unreachable) = (Vec::new(), Vec::new());
-    for partition in partitions {
+    for partition in partitions.iter().rev() {
         let name = &partition.name;
         let id = topology.voter_named(name).map(|voter| voter.id);
         let id = id.ok_or_else(|| FoundingError::NotInTopology { name: name.clone() })?;
@@ -446,6 +406,8 @@ fn look<'a>(
             Err(error) => unreachable.push(Unreachable { name: name.clone(), error }),
         }
     }
+    looks.reverse();
+    unreachable.reverse();
     Ok((looks, unreachable))
 }
 

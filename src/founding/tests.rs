@@ -1,8 +1,8 @@
 //! Every refusal by name, over both embedded engines.
 
 use std::collections::BTreeMap;
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Barrier, Once};
 
 use rstest::rstest;
 use rusqlite::Connection;
@@ -13,6 +13,7 @@ use crate::partition::engine::EngineKind;
 use crate::partition::memory::Memory;
 use crate::partition::sqlite::Sqlite;
 use crate::record::{Body, Key, Space};
+use crate::topology::Role;
 use crate::version::{Epoch, RunId};
 use crate::write::Write;
 
@@ -70,6 +71,37 @@ impl Engine for Down {
 
     fn connect(&self) -> crate::partition::Result<Box<dyn Partition + Send>> {
         Err(PartitionError::Unreachable("the cable is out".into()))
+    }
+}
+
+/// A database whose first connection comes just after another front end has founded the set, and
+/// written to it.
+struct Overtaken {
+    engine: Arc<dyn Engine>,
+    others: Vec<(&'static str, Arc<dyn Engine>)>,
+    overtaken: Once,
+}
+
+impl Engine for Overtaken {
+    fn kind(&self) -> EngineKind {
+        self.engine.kind()
+    }
+
+    fn is_local(&self) -> bool {
+        true
+    }
+
+    fn locator(&self) -> String {
+        self.engine.locator()
+    }
+
+    fn connect(&self) -> crate::partition::Result<Box<dyn Partition + Send>> {
+        self.overtaken.call_once(|| {
+            let parts: Vec<_> = self.others.iter().map(|(name, engine)| (*name, engine)).collect();
+            assert!(open(&parts, 9).unwrap().founded);
+            write(parts[0].1);
+        });
+        self.engine.connect()
     }
 }
 
@@ -170,6 +202,21 @@ fn a_founding_that_goes_on_is_told(#[values(Kind::Memory, Kind::Sqlite)] kind: K
     let rest = Identity { partition: PartitionId(2), ..half };
     b.connect().unwrap().found(&rest).unwrap();
     assert_eq!(open(&[("a", &a), ("b", &b)], 8).unwrap().set, SetId(9));
+}
+
+#[rstest]
+fn a_set_that_is_founded_while_it_is_looked_at_is_opened(
+    #[values(Kind::Memory, Kind::Sqlite)] kind: Kind,
+    #[values(0, 1, 2)] overtaken: usize,
+) {
+    let bed = Bed::new(kind);
+    let engines: [Arc<dyn Engine>; 3] = bed.databases();
+    let others = ["a", "b", "c"].into_iter().zip(engines.iter().cloned()).collect();
+    let engine = Arc::clone(&engines[overtaken]);
+    let mut seen = engines.clone();
+    seen[overtaken] = Arc::new(Overtaken { engine, others, overtaken: Once::new() });
+    let set = open(&[("a", &seen[0]), ("b", &seen[1]), ("c", &seen[2])], 8).unwrap();
+    assert_eq!((set.set, set.founded), (SetId(9), false));
 }
 
 #[rstest]
