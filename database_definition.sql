@@ -2,13 +2,13 @@
 --
 --     mariadb store_1 < database_definition.sql
 --
--- It may be loaded any number of times: what stands is left alone. `datastore init` does the same. The
--- tables stay empty of meaning until `init` or `serve` writes the one row of `clock`, which says whose
--- database this is; nothing here is to be edited by hand.
+-- It may be loaded any number of times: what stands is left alone. `datastore init` does the same.
+-- The tables stay empty of meaning until `init` or `serve` writes the one row of `clock`, which
+-- says whose database this is; nothing here is to be edited by hand.
 --
--- Keys and values are bytes and compared as bytes (VARBINARY, LONGBLOB). Versions are (epoch, sequence)
--- packed into one positive 63-bit integer: epoch * 2^44 + sequence. Times are for expiry and for
--- people; nothing is ordered by them.
+-- Keys and values are bytes and compared as bytes (VARBINARY, LONGBLOB). Versions are (epoch,
+-- sequence) packed into one positive 63-bit integer: epoch * 2^44 + sequence. Times are for expiry
+-- and for people; nothing is ordered by them.
 --
 -- SQLite has the same tables and columns in its own dialect: src/partition/sqlite/schema.sql.
 

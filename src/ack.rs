@@ -1,16 +1,16 @@
 //! Acknowledgement by more than the master: the row is pushed ahead of the log.
 //!
-//! Pushes start once the master's commit has returned, so that no other partition holds what a crash
-//! of the master can take back (BAR-1). A majority counts against *all* data voters, those that are
-//! down included.
+//! Pushes start once the master's commit has returned, so that no other partition holds what a
+//! crash of the master can take back (BAR-1). A majority counts against *all* data voters, those
+//! that are down included.
 
 use crate::partition::{Partition, Push, Result};
 use crate::record::Record;
 use crate::rules::Rule;
 use crate::topology::Topology;
 
-/// Pushes a row that its master has committed under `topology` to another data voter; `Ok`: it is held
-/// there, durably.
+/// Pushes a row that its master has committed under `topology` to another data voter; `Ok`: it is
+/// held there, durably.
 pub fn push(target: &mut dyn Partition, row: &Record, topology: &Topology) -> Result<()> {
     let status = target.status()?;
     if status.epoch < topology.epoch() && Rule::RaiseClock.in_force() {

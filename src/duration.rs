@@ -1,8 +1,8 @@
 //! Durations as people write them: `5s`, `500ms`, `1m30s`, or plain seconds.
 //!
-//! One spelling for the configuration, the query parameters and the command line. Units fall and come
-//! once each, so that `1m30s` is a duration and `30s1m`, `1s1s` and `1.5s` are mistakes that are named
-//! rather than guessed at.
+//! One spelling for the configuration, the query parameters and the command line. Units fall and
+//! come once each, so that `1m30s` is a duration and `30s1m`, `1s1s` and `1.5s` are mistakes that
+//! are named rather than guessed at.
 
 use std::time::Duration;
 

@@ -1,10 +1,10 @@
 //! Pages of the change feed: a snapshot, then what changes, resumable anywhere.
 //!
-//! A follower holds a [`Position`] and gets, page by page, the current rows of the keys that the logs
-//! name above it. An event may therefore carry a newer state than its entry; a repeated event has the
-//! same version; a follower keeps the greater version of a key. FEED-1: such a follower ends with the
-//! store's state, whatever partition it moves to: a page is served only where the vector covers the
-//! position, after the barrier, and never across a floor.
+//! A follower holds a [`Position`] and gets, page by page, the current rows of the keys that the
+//! logs name above it. An event may therefore carry a newer state than its entry; a repeated event
+//! has the same version; a follower keeps the greater version of a key. FEED-1: such a follower
+//! ends with the store's state, whatever partition it moves to: a page is served only where the
+//! vector covers the position, after the barrier, and never across a floor.
 
 use crate::partition::{Origins, PageRequest, Partition, PartitionError, Refusal, Result, Status};
 use crate::record::{Key, Record};

@@ -1,21 +1,22 @@
 //! Founding a set of partitions, and opening one that was founded.
 //!
-//! A partition knows whose it is: set id, own id and topology are written into it once, by `init` or
-//! the first `serve`, and read again before anything else is done with it. So a swapped URL, a database
-//! that two names lead to, another set's database or another schema is refused by name, and never
-//! written to.
+//! A partition knows whose it is: set id, own id and topology are written into it once, by `init`
+//! or the first `serve`, and read again before anything else is done with it. So a swapped URL, a
+//! database that two names lead to, another set's database or another schema is refused by name,
+//! and never written to.
 //!
 //! # Rules
 //!
-//! - A set is founded when *every* configured partition is empty, in the order of names. Of two founders
-//!   at once the first to write its set id at the first partition by name wins: the other adopts it.
-//! - Some empty, some not: refused. An empty database in the place of a lost one would give versions
-//!   again that somebody has seen (VER-1), so nothing fills it silently.
+//! - A set is founded when *every* configured partition is empty, in the order of names. Of two
+//!   founders at once the first to write its set id at the first partition by name wins: the other
+//!   adopts it.
+//! - Some empty, some not: refused. An empty database in the place of a lost one would give
+//!   versions again that somebody has seen (VER-1), so nothing fills it silently.
 //! - A partition that cannot be asked does not keep the others from serving: it is named in
-//!   [`OpenSet::unreachable`], and whoever connects to it later asks [`check_identity`] first. So does
-//!   everybody at every connection: what a URL leads to may change.
-//! - The configuration has to say what the partitions store, but for the epoch: there the partitions are
-//!   ahead, and the greatest that one stores is adopted.
+//!   [`OpenSet::unreachable`], and whoever connects to it later asks [`check_identity`] first. So
+//!   does everybody at every connection: what a URL leads to may change.
+//! - The configuration has to say what the partitions store, but for the epoch: there the
+//!   partitions are ahead, and the greatest that one stores is adopted.
 
 pub mod difference;
 
@@ -302,8 +303,8 @@ struct Look<'a> {
     identity: Option<Identity>,
 }
 
-/// Opens the set of `partitions`, in the order of their names, which `topology` was made from; founds it
-/// as `new_set` if it may and all are empty.
+/// Opens the set of `partitions`, in the order of their names, which `topology` was made from;
+/// founds it as `new_set` if it may and all are empty.
 pub fn open_set(
     partitions: &[Configured],
     topology: &Topology,
@@ -312,8 +313,8 @@ pub fn open_set(
 ) -> Result<OpenSet, FoundingError> {
     same_names(partitions, topology)?;
     match open_as_seen(partitions, topology, founding, new_set) {
-        // One may have been founded, and even written, after another was looked at. A second look is
-        // the answer: by then a founder that has been seen to be done is done everywhere.
+        // One may have been founded, and even written, after another was looked at. A second look
+        // is the answer: by then a founder that has been seen to be done is done everywhere.
         Err(FoundingError::SomeEmpty { .. }) => {
             open_as_seen(partitions, topology, founding, new_set)
         }
@@ -386,8 +387,8 @@ fn same_names(partitions: &[Configured], topology: &Topology) -> Result<(), Foun
     }
 }
 
-/// Asks everybody whose they are: the last one first. Founding goes the other way, so whoever was found
-/// standing had all before it standing too, and a founding that goes on looks like one.
+/// Asks everybody whose they are: the last one first. Founding goes the other way, so whoever was
+/// found standing had all before it standing too, and a founding that goes on looks like one.
 fn look<'a>(
     partitions: &'a [Configured],
     topology: &Topology,
@@ -493,8 +494,8 @@ fn same_partition(
     Err(FoundingError::Swapped { name: name.to_owned(), owner })
 }
 
-/// Founding goes on in the order of names and no front end serves before its end: so what stands are
-/// the first ones, and none of them has ever been written.
+/// Founding goes on in the order of names and no front end serves before its end: so what stands
+/// are the first ones, and none of them has ever been written.
 fn is_unfinished(standing: Vec<&mut Look<'_>>, empty: &[&mut Look<'_>]) -> bool {
     let first_empty = empty.iter().map(|look| look.id).min();
     standing.into_iter().all(|look| {

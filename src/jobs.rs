@@ -1,8 +1,9 @@
 //! The sync job: rounds, one at a time, whoever asks for them.
 //!
-//! A wake-up carries nothing: the cron schedule, a write (`sync.eager`), an admin request and a session
-//! read that waits all call [`SyncJob::wake`], and any number of wake-ups while a round runs make one
-//! more round. Whoever waits, waits for a round *begun after* it asked, so that its own writes are in.
+//! A wake-up carries nothing: the cron schedule, a write (`sync.eager`), an admin request and a
+//! session read that waits all call [`SyncJob::wake`], and any number of wake-ups while a round
+//! runs make one more round. Whoever waits, waits for a round *begun after* it asked, so that its
+//! own writes are in.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;

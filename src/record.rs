@@ -1,8 +1,8 @@
 //! Keys, values and the rows that carry them.
 //!
-//! A key is any non-empty string of bytes, compared as bytes in every engine. A delete is a row too: a
-//! *tombstone*, a [`Record`] without a [`Body`], which travels like any other write and is collected
-//! once every voter is past it.
+//! A key is any non-empty string of bytes, compared as bytes in every engine. A delete is a row
+//! too: a *tombstone*, a [`Record`] without a [`Body`], which travels like any other write and is
+//! collected once every voter is past it.
 
 use std::fmt;
 
@@ -16,8 +16,8 @@ pub const KEY_BYTES_WIDTH: usize = 1024;
 /// The width of the content type columns, in bytes.
 pub const CONTENT_TYPE_BYTES_WIDTH: usize = 255;
 
-/// Whose rows: what clients store, or the service's own records, which no client sees. Both travel by
-/// the same lanes, logs and passes.
+/// Whose rows: what clients store, or the service's own records, which no client sees. Both travel
+/// by the same lanes, logs and passes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Space {
     /// Table `data`: what clients store.
@@ -154,7 +154,8 @@ impl Record {
         64 + self.key.bytes.len() + body
     }
 
-    /// The row's checksum (xxh3): over everything that travels, so that a changed byte anywhere shows.
+    /// The row's checksum (xxh3): over everything that travels, so that a changed byte anywhere
+    /// shows.
     pub fn checksum(&self) -> u64 {
         let mut hash = Xxh3::new();
         let mut field = |bytes: &[u8]| {

@@ -1,11 +1,12 @@
 //! The protective rules of the protocol, each with its name.
 //!
-//! Every rule is one condition or one step that looks superfluous until a crash, a stall or a second
-//! front end comes in between. The simulation takes them away one at a time (feature `ablation`) and
-//! requires that a checker notices; without the feature [`Rule::in_force`] is `true` at compile time.
+//! Every rule is one condition or one step that looks superfluous until a crash, a stall or a
+//! second front end comes in between. The simulation takes them away one at a time (feature
+//! `ablation`) and requires that a checker notices; without the feature [`Rule::in_force`] is
+//! `true` at compile time.
 //!
-//! The letters name the histories that showed the need: H1-H19 and K1-K12, the ways in which earlier
-//! forms of the protocol lost data (`tests/simulation/holes.rs`).
+//! The letters name the histories that showed the need: H1-H19 and K1-K12, the ways in which
+//! earlier forms of the protocol lost data (`tests/simulation/holes.rs`).
 
 /// A protective rule: section 3 (writing), 4 (reading) and 5 (sync) of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,7 +15,8 @@ pub enum Rule {
     Fence,
     /// A lane takes only writes of slots that its partition masters under the lane's topology.
     Route,
-    /// The first opening in a server run jumps over sequences that a crash may have taken back (H5).
+    /// The first opening in a server run jumps over sequences that a crash may have taken back
+    /// (H5).
     OpeningJump,
     /// A lane's first transaction commits alone, so that the jump is durable before a key rests on
     /// it (K11).
@@ -37,8 +39,8 @@ pub enum Rule {
     EarlyEntries,
     /// A page that reads on above the source's cursor moves no cursor over what lies between.
     ContiguousClaim,
-    /// Whoever is below a floor of a source gets no page from it: a target stops, a follower is told
-    /// to start again (H5, H6, K10).
+    /// Whoever is below a floor of a source gets no page from it: a target stops, a follower is
+    /// told to start again (H5, H6, K10).
     AboveFloors,
     /// A cursor is read again before it is held against a floor (K10).
     CursorReadAgain,
@@ -48,7 +50,8 @@ pub enum Rule {
     BarrierOfEpoch,
     /// A page is applied only if the reseed number it was asked under still stands (K2).
     ApplyReseed,
-    /// A page is applied only if the target's cursors still stand at or above where it started (H3).
+    /// A page is applied only if the target's cursors still stand at or above where it started
+    /// (H3).
     CursorStands,
     /// A page is applied only if its source's vector is at or above the target's floors (K3).
     SourceAboveFloors,

@@ -1,8 +1,8 @@
 //! Session reads: a client reads no less than it has seen, on any front end and any partition.
 //!
 //! RYW-1: a read with a session token never returns less than the token covers. A vector only rises
-//! while its server runs and while it is not reseeded, so one that was read over this connection, under
-//! the reseed number that the row comes with, may be remembered; any other may not.
+//! while its server runs and while it is not reseeded, so one that was read over this connection,
+//! under the reseed number that the row comes with, may be remembered; any other may not.
 
 use crate::partition::{Fetched, Get, Partition, PartitionError, Refusal, ReseedNumber, Result};
 use crate::rules::Rule;

@@ -106,7 +106,8 @@ pub enum TopologyError {
 }
 
 impl Topology {
-    /// The first topology of a new set: ids in the order of names, slots shared evenly by the masters.
+    /// The first topology of a new set: ids in the order of names, slots shared evenly by the
+    /// masters.
     pub fn found(roles: &BTreeMap<String, Role>) -> Result<Self, TopologyError> {
         if roles.len() > VOTERS_MAX {
             return Err(TopologyError::TooManyVoters { voters: roles.len() });

@@ -1,8 +1,8 @@
 //! What a partition, a page or a client has seen: one version per origin.
 //!
 //! VEC-1 makes the comparison exact: *for every key and origin, a partition holds at least every
-//! version that its cursors cover*. So "vector V covers token T" means "whoever holds V shows no less
-//! than whoever was given T has seen".
+//! version that its cursors cover*. So "vector V covers token T" means "whoever holds V shows no
+//! less than whoever was given T has seen".
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,8 +1,9 @@
 //! Identities and order: who wrote what, and which of two writes is the later one.
 //!
-//! Order never depends on a clock. A partition gives each write that it masters a rising [`Seq`]; the
-//! [`Epoch`] of the topology under which it was written goes in front. Two partitions never master the
-//! same key in one epoch, so (epoch, seq) orders all writes of one key, whoever made them.
+//! Order never depends on a clock. A partition gives each write that it masters a rising [`Seq`];
+//! the [`Epoch`] of the topology under which it was written goes in front. Two partitions never
+//! master the same key in one epoch, so (epoch, seq) orders all writes of one key, whoever made
+//! them.
 
 use std::fmt;
 use std::num::ParseIntError;
@@ -46,7 +47,8 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// The number that a partition gives to each write that it masters: rising, in commit order. 44 bits.
+/// The number that a partition gives to each write that it masters: rising, in commit order. 44
+/// bits.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]

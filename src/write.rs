@@ -1,8 +1,8 @@
 //! One write, and what becomes of it: pure evaluation, the same in every engine.
 //!
 //! An engine's commit takes its sequence numbers, reads the current rows of the keys that need it
-//! ([`Write::needs_current`]), lets [`evaluate`] judge all writes of the batch in the order of their
-//! arrival, and stores what comes back.
+//! ([`Write::needs_current`]), lets [`evaluate`] judge all writes of the batch in the order of
+//! their arrival, and stores what comes back.
 
 use std::collections::HashMap;
 

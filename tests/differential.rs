@@ -1,5 +1,5 @@
-//! One random list of operations on engine `memory` and on engine `sqlite` gives one result, step by
-//! step: the same answers, the same refusals, the same status, the same rows and logs.
+//! One random list of operations on engine `memory` and on engine `sqlite` gives one result, step
+//! by step: the same answers, the same refusals, the same status, the same rows and logs.
 //!
 //! Each list is made from a seed, which a failure prints; [`run`] with that seed plays it again.
 

@@ -1,13 +1,13 @@
 //! Bodies in bounded memory (BOUND-1).
 //!
 //! The framework limits neither the size of a raw request body nor the time it takes. [`read`] does
-//! both: a declared length is checked before a byte is read, an undeclared one as it grows, and all of
-//! it has to arrive before a deadline. Every byte held, in and out, is taken from one [`Budget`] of the
-//! process; when it is used up, requests are answered 503 rather than queued, because a waiting upload
-//! would hold what it has already taken.
+//! both: a declared length is checked before a byte is read, an undeclared one as it grows, and all
+//! of it has to arrive before a deadline. Every byte held, in and out, is taken from one [`Budget`]
+//! of the process; when it is used up, requests are answered 503 rather than queued, because a
+//! waiting upload would hold what it has already taken.
 //!
-//! Caveat: small answers are not counted. There are at most as many as connections, and counting them
-//! would make every worker write to one cache line on the fastest path.
+//! Caveat: small answers are not counted. There are at most as many as connections, and counting
+//! them would make every worker write to one cache line on the fastest path.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};

@@ -1,5 +1,5 @@
-//! `/bucket/{key}`: one value. Reads are lazy, from any partition that satisfies the request; writes go
-//! to the key's master.
+//! `/bucket/{key}`: one value. Reads are lazy, from any partition that satisfies the request;
+//! writes go to the key's master.
 //!
 //! | method | answers |
 //! |---|---|
@@ -9,8 +9,9 @@
 //! | DELETE | 202 `accepted`, 404 |
 //! | OPTIONS | 204 with `Allow` |
 //!
-//! All that can be wrong with a request is looked at before anything is read or written, and before a
-//! byte of its body is taken. An over-long key cannot exist: reading it is a 404, writing it a 400.
+//! All that can be wrong with a request is looked at before anything is read or written, and before
+//! a byte of its body is taken. An over-long key cannot exist: reading it is a 404, writing it a
+//! 400.
 
 use std::sync::Arc;
 

@@ -1,10 +1,10 @@
 //! Preconditions of a request (RFC 9110 section 13): `If-Match` and `If-None-Match`.
 //!
-//! The entity tag of the stored form is `"epoch.seq"`; a rendering's has a suffix, `"epoch.seq;json"`.
-//! For a *write* both headers speak of the version, so the part before `;` counts, and the master
-//! judges inside its transaction. For a *read* `If-None-Match` speaks of the representation at hand, so
-//! the whole tag counts. `If-Match` never matches a weak tag; `If-None-Match` compares weakly. A tag
-//! that was never ours is well-formed and matches nothing.
+//! The entity tag of the stored form is `"epoch.seq"`; a rendering's has a suffix,
+//! `"epoch.seq;json"`. For a *write* both headers speak of the version, so the part before `;`
+//! counts, and the master judges inside its transaction. For a *read* `If-None-Match` speaks of the
+//! representation at hand, so the whole tag counts. `If-Match` never matches a weak tag;
+//! `If-None-Match` compares weakly. A tag that was never ours is well-formed and matches nothing.
 
 use actix_web::http::header::{HeaderMap, HeaderName, IF_MATCH, IF_NONE_MATCH};
 

@@ -1,8 +1,8 @@
 //! Problems: what an error looks like from outside (RFC 9457), and the one place where the store's
 //! errors are given a status.
 //!
-//! A problem names the thing, the limit, the size and the fix. Nothing of the inside is told: what an
-//! engine or a driver said goes to the log, once, here.
+//! A problem names the thing, the limit, the size and the fix. Nothing of the inside is told: what
+//! an engine or a driver said goes to the log, once, here.
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{

@@ -1,15 +1,18 @@
 //! What every request passes before anything else, and what every answer carries.
 //!
-//! The service listens on a loopback address by default, where any web page that its user visits can
-//! reach it: by a form or a script that sends requests across sites, and by a name of the attacker's
-//! own that is made to resolve to this address (DNS rebinding). Neither needs a bug on our side, so:
+//! The service listens on a loopback address by default, where any web page that its user visits
+//! can reach it: by a form or a script that sends requests across sites, and by a name of the
+//! attacker's own that is made to resolve to this address (DNS rebinding). Neither needs a bug on
+//! our side, so:
 //!
-//! * **Host** must name this service: a loopback name or address, the address it listens on, or a name
-//!   in `server.hosts`. When it listens on every address, any literal address will do: a rebound
-//!   request carries the attacker's *name*. Ports are not compared, so that forwarded ports work.
-//! * **Unsafe methods** are refused where the browser says that another site asks (`Sec-Fetch-Site`).
-//!   Browsers leave that header out on plain HTTP to other machines; there `Origin`, which they send
-//!   with every such request, must be the host itself. Other programs send neither.
+//! * **Host** must name this service: a loopback name or address, the address it listens on, or a
+//!   name in `server.hosts`. When it listens on every address, any literal address will do: a
+//!   rebound request carries the attacker's *name*. Ports are not compared, so that forwarded ports
+//!   work.
+//! * **Unsafe methods** are refused where the browser says that another site asks
+//!   (`Sec-Fetch-Site`). Browsers leave that header out on plain HTTP to other machines; there
+//!   `Origin`, which they send with every such request, must be the host itself. Other programs
+//!   send neither.
 //! * Answers say `nosniff` and `sandbox`, so that no stored value ever runs in a browser.
 
 use std::collections::BTreeSet;

@@ -1,10 +1,10 @@
 //! `/healthz` and `/readyz`: what a supervisor and a balancer ask.
 //!
 //! `/healthz` says that the process lives and nothing else: restarting it heals no partition.
-//! `/readyz` says whether this front end should be sent requests: it is ready while any partition can
-//! serve `any` reads, because a balancer that took it out for a lost master would take out all front
-//! ends at once, and the reads with them. What is degraded is in the body. A draining front end is not
-//! ready, so that requests go elsewhere before it stops.
+//! `/readyz` says whether this front end should be sent requests: it is ready while any partition
+//! can serve `any` reads, because a balancer that took it out for a lost master would take out all
+//! front ends at once, and the reads with them. What is degraded is in the body. A draining front
+//! end is not ready, so that requests go elsewhere before it stops.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,10 +1,10 @@
 //! `/bucket/`: the keys, in byte order, a page at a time.
 //!
 //! Pages go by key, never by offset, so that a page costs the same wherever it begins and writes in
-//! between shift nothing. `next` (and `Link: rel="next"`) leads to what follows, on the path that was
-//! asked; clients follow it as it is. A page ends at `limit` keys, at [`PAGE_BYTES_MAX`], or when the
-//! partition has looked at [`SCANNED_PER_KEY`] rows per key asked for: it may be short, even empty, and
-//! have a `next`.
+//! between shift nothing. `next` (and `Link: rel="next"`) leads to what follows, on the path that
+//! was asked; clients follow it as it is. A page ends at `limit` keys, at [`PAGE_BYTES_MAX`], or
+//! when the partition has looked at [`SCANNED_PER_KEY`] rows per key asked for: it may be short,
+//! even empty, and have a `next`.
 
 use std::fmt::Write as _;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! The media type that a value is stored under.
 //!
-//! As sent, so that `curl URL` gives back what was put. Two cases have no type worth keeping: none at
-//! all, and the form type that `curl -d` adds by itself; both become text where the bytes are text. A
-//! multipart form is refused, because its boundaries would become part of the value.
+//! As sent, so that `curl URL` gives back what was put. Two cases have no type worth keeping: none
+//! at all, and the form type that `curl -d` adds by itself; both become text where the bytes are
+//! text. A multipart form is refused, because its boundaries would become part of the value.
 
 use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use mime::Mime;

@@ -4,13 +4,15 @@
 //!
 //! [`guard`] first checks where a request comes from. The resource's `serve` then reads all of the
 //! request that can be wrong (path, query, negotiation, preconditions, session) before it asks the
-//! store anything, and before it takes a byte of a body. Whatever goes wrong is a [`error::Problem`]
-//! of the closed list in [`code`], which is also the only place where statuses of errors stand.
+//! store anything, and before it takes a byte of a body. Whatever goes wrong is a
+//! [`error::Problem`] of the closed list in [`code`], which is also the only place where statuses
+//! of errors stand.
 //!
 //! # Rules
 //!
-//! * The raw path and the raw query are decoded here ([`paths`], [`query`]); the framework's decoded
-//!   path only selects the resource. Its extractors for paths, queries and bodies are not used.
+//! * The raw path and the raw query are decoded here ([`paths`], [`query`]); the framework's
+//!   decoded path only selects the resource. Its extractors for paths, queries and bodies are not
+//!   used.
 //! * Every body is read under a size, a deadline and a budget ([`body`]).
 //! * JSON shapes stand in [`wire`] only.
 //! * No `Last-Modified`, and no other time of a value: clocks do not order here.
@@ -19,9 +21,9 @@
 //!
 //! # Caveats
 //!
-//! A `#` that a client leaves in its request target is cut off, with what follows, before it reaches
-//! us: the framework takes it for a fragment. Requests that are not HTTP at all are answered by the
-//! framework, with an empty 400.
+//! A `#` that a client leaves in its request target is cut off, with what follows, before it
+//! reaches us: the framework takes it for a fragment. Requests that are not HTTP at all are
+//! answered by the framework, with an empty 400.
 
 pub mod answer;
 pub mod body;

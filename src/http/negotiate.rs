@@ -1,10 +1,11 @@
 //! Which representation an `Accept` header asks for (RFC 9110 section 12.5.1).
 //!
 //! Each candidate has a quality of its own at the source. Of a candidate's matching ranges the most
-//! specific one gives its `q`; the greatest `q` times quality wins, the earlier candidate on a tie, and
-//! `q=0` excludes. The header is read leniently, as clients write it: `*` means `*/*`, `.2` means 0.2,
-//! case does not matter, an item that makes no sense is left out. Only a header in which *no* item
-//! makes sense is an error, and only for reads: a write never fails because of how it wants its answer.
+//! specific one gives its `q`; the greatest `q` times quality wins, the earlier candidate on a tie,
+//! and `q=0` excludes. The header is read leniently, as clients write it: `*` means `*/*`, `.2`
+//! means 0.2, case does not matter, an item that makes no sense is left out. Only a header in which
+//! *no* item makes sense is an error, and only for reads: a write never fails because of how it
+//! wants its answer.
 
 use actix_web::http::header::{ACCEPT, HeaderMap};
 use mime::Mime;

@@ -2,12 +2,14 @@
 //!
 //! A key is any bytes. The framework's extractors decode lossily (they merge `%FF` and `%FE`), so a
 //! handler reads the raw path and decodes it here: `%2F` is `/`, `+` is itself, a bad escape is an
-//! error. A path that we *emit* (`Location`, lists, links) comes back unchanged from any URL parser:
+//! error. A path that we *emit* (`Location`, lists, links) comes back unchanged from any URL
+//! parser:
 //!
 //! * Whatever a parser might rewrite, strip or read as syntax is escaped; what stays is letters,
 //!   digits and `-_.~:@,`, and `/` between segments.
-//! * Parsers drop `.` and `..` segments, even when their dots are escaped, and some merge empty ones.
-//!   In a key that has such a segment `/` is written as `%2F`, so that no segment stands alone.
+//! * Parsers drop `.` and `..` segments, even when their dots are escaped, and some merge empty
+//!   ones. In a key that has such a segment `/` is written as `%2F`, so that no segment stands
+//!   alone.
 //! * The keys `.` and `..` have no path that survives; only a batch reaches them.
 
 use std::fmt::Write as _;

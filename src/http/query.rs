@@ -1,8 +1,8 @@
 //! Query parameters: bytes, each at most once, none unknown.
 //!
-//! A misspelt parameter that is ignored turns `?limt=10` into the whole list, so it is an error that
-//! names the nearest right one. Values are percent-decoded as keys are (`+` is itself), because
-//! prefixes and positions are keys.
+//! A misspelt parameter that is ignored turns `?limt=10` into the whole list, so it is an error
+//! that names the nearest right one. Values are percent-decoded as keys are (`+` is itself),
+//! because prefixes and positions are keys.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;

@@ -12,8 +12,8 @@ pub fn format(ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
 }
 
-/// Year, month and day of the day that is `days` after 1970-01-01, in the Gregorian calendar. Counts
-/// years from March, so that the leap day is the last of its year.
+/// Year, month and day of the day that is `days` after 1970-01-01, in the Gregorian calendar.
+/// Counts years from March, so that the leap day is the last of its year.
 const fn civil(days: i64) -> (i64, i64, i64) {
     const ERA_DAYS: i64 = 146_097; // 400 years
     let shifted = days + 719_468; // from 0000-03-01

@@ -1,8 +1,8 @@
 //! What a request has seen already, and what its read therefore needs.
 //!
-//! `Datastore-Session` carries a token from one answer to the next request, on any front end. Several
-//! tokens, in one header or in many, are joined. A read with a token is a session read, unless
-//! `?partition=NAME` asks to read exactly there.
+//! `Datastore-Session` carries a token from one answer to the next request, on any front end.
+//! Several tokens, in one header or in many, are joined. A read with a token is a session read,
+//! unless `?partition=NAME` asks to read exactly there.
 
 use actix_web::http::header::HeaderMap;
 

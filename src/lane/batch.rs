@@ -1,7 +1,7 @@
 //! What a write lane does with its connection: opening it, and committing a batch.
 //!
-//! Threads, queues and deadlines stand in [`super::write`]; here is only what has to be right whenever
-//! another front end, a crash or a stall comes in between.
+//! Threads, queues and deadlines stand in [`super::write`]; here is only what has to be right
+//! whenever another front end, a crash or a stall comes in between.
 
 use std::sync::Arc;
 
@@ -55,8 +55,8 @@ pub fn open(partition: &mut dyn Partition, topology: &Topology) -> Result<()> {
     Ok(())
 }
 
-/// Commits `writes` at the partition `id`, an answer for each. Where the clock is above the topology,
-/// it is refreshed once, over the same connection, and the writes are tried once more.
+/// Commits `writes` at the partition `id`, an answer for each. Where the clock is above the
+/// topology, it is refreshed once, over the same connection, and the writes are tried once more.
 pub fn commit_refreshing(
     partition: &mut dyn Partition,
     id: PartitionId,
@@ -115,7 +115,8 @@ fn commit_ours(
     }
 }
 
-/// A clock below the topology is raised, in a transaction of its own, before the first write under it.
+/// A clock below the topology is raised, in a transaction of its own, before the first write under
+/// it.
 fn commit_raising(
     partition: &mut dyn Partition,
     epoch: Epoch,

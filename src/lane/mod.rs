@@ -1,13 +1,13 @@
 //! Lanes: the only bridge between requests and a partition's blocking connections.
 //!
-//! A **write lane** is one thread with one connection and a bounded queue: it takes whatever is waiting
-//! into one transaction (group commit). A **read lane** is a few threads with a connection each, for
-//! what may not run on the thread that asked: lists, large values, distant partitions. Small point
-//! reads of local engines run where they are asked, over **local readers**.
+//! A **write lane** is one thread with one connection and a bounded queue: it takes whatever is
+//! waiting into one transaction (group commit). A **read lane** is a few threads with a connection
+//! each, for what may not run on the thread that asked: lists, large values, distant partitions.
+//! Small point reads of local engines run where they are asked, over **local readers**.
 //!
 //! BOUND-1: each queue is bounded in requests, the write queue in bytes too; each request carries a
-//! deadline and is not begun after it; what does not fit is refused at once. A connection is dropped
-//! after any error that leaves it in doubt (TALK-1), and made anew for the next request.
+//! deadline and is not begun after it; what does not fit is refused at once. A connection is
+//! dropped after any error that leaves it in doubt (TALK-1), and made anew for the next request.
 
 pub mod batch;
 pub mod checked;
@@ -79,7 +79,7 @@ impl Default for LaneLimits {
     }
 }
 
-/// A monotonic instant, as [`crate::clock::Clock::monotonic`] tells it, after which a request is not
-/// begun.
+/// A monotonic instant, as [`crate::clock::Clock::monotonic`] tells it, after which a request is
+/// not begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(pub Duration);

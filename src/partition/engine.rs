@@ -27,8 +27,8 @@ pub trait Engine: Send + Sync {
     /// What kind of database it is.
     fn kind(&self) -> EngineKind;
 
-    /// Whether a small point read costs no more than a look into this machine's own memory, so that it
-    /// may run on the thread that asked.
+    /// Whether a small point read costs no more than a look into this machine's own memory, so that
+    /// it may run on the thread that asked.
     fn is_local(&self) -> bool;
 
     /// What tells this database from others: two partitions with one locator are one database.

@@ -7,21 +7,21 @@
 //! durable; while it runs, and after an error other than [`PartitionError::Refused`] and
 //! [`PartitionError::Unreachable`], the effect may be visible, durable, or neither.
 //!
-//! What the transactions do is written once, in [`transaction`], over the handful of statements that
-//! an engine offers inside a transaction ([`tables::Tables`]). So the code that the simulation attacks
-//! over the memory engine is the code that runs on the others.
+//! What the transactions do is written once, in [`transaction`], over the handful of statements
+//! that an engine offers inside a transaction ([`tables::Tables`]). So the code that the simulation
+//! attacks over the memory engine is the code that runs on the others.
 //!
 //! # Words
 //!
 //! *vector*: per origin, how far this partition has that origin's log; for its own id, its clock.
-//! *floor*: per origin, up to here the log may have been trimmed and tombstones collected. *early*: a
-//! log entry above the cursor of its origin, brought by a push or carried by a page.
+//! *floor*: per origin, up to here the log may have been trimmed and tombstones collected. *early*:
+//! a log entry above the cursor of its origin, brought by a push or carried by a page.
 //!
 //! # Invariants
 //!
-//! LOG-1 (no row above its origin's floor without its log entry), CUR-1 (a cursor moves with the rows
-//! and entries that it covers), VER-1 (a version is given once), FENCE-1 (no write below the clock's
-//! epoch) hold after every transaction; VEC-1 follows.
+//! LOG-1 (no row above its origin's floor without its log entry), CUR-1 (a cursor moves with the
+//! rows and entries that it covers), VER-1 (a version is given once), FENCE-1 (no write below the
+//! clock's epoch) hold after every transaction; VEC-1 follows.
 
 pub mod engine;
 pub mod memory;
@@ -42,8 +42,8 @@ use crate::write::{Outcome, Write};
 /// The schema that this binary reads and writes.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// How far the first opening in a server run raises the sequence: more than any crash can have taken
-/// back, since a lane's batch has at most a few hundred rows and only one is in flight.
+/// How far the first opening in a server run raises the sequence: more than any crash can have
+/// taken back, since a lane's batch has at most a few hundred rows and only one is in flight.
 pub const OPENING_JUMP: u64 = 65_536;
 
 /// How often a partition was reseeded; it only rises.
@@ -190,7 +190,8 @@ pub struct PageRequest {
     pub from: Vector,
     /// Which logs.
     pub origins: Origins,
-    /// Whether entries above the source's own cursors are wanted: a pass carries them, a feed waits.
+    /// Whether entries above the source's own cursors are wanted: a pass carries them, a feed
+    /// waits.
     pub early: bool,
     /// Whether the current rows of the keys are wanted, or only the entries.
     pub rows: bool,
@@ -431,15 +432,16 @@ pub trait Partition {
     /// What it says of itself.
     fn status(&mut self) -> Result<Status>;
 
-    /// OPEN-1: the first transaction of a write lane's connection. In a new server run it jumps over
-    /// [`OPENING_JUMP`] sequences and notes the gap; it commits in any case. Returns the clock's epoch.
+    /// OPEN-1: the first transaction of a write lane's connection. In a new server run it jumps
+    /// over [`OPENING_JUMP`] sequences and notes the gap; it commits in any case. Returns the
+    /// clock's epoch.
     fn open_lane(&mut self) -> Result<Epoch>;
 
     /// Raises the clock to `epoch` at least; clocks never go down.
     fn raise(&mut self, epoch: Epoch) -> Result<()>;
 
-    /// Group commit under `epoch`: fence and sequence, evaluation in order, rows and log entries. An
-    /// outcome per write.
+    /// Group commit under `epoch`: fence and sequence, evaluation in order, rows and log entries.
+    /// An outcome per write.
     fn commit(&mut self, epoch: Epoch, writes: &[Write]) -> Result<Vec<Outcome>>;
 
     /// Takes a row ahead of the log, with its entry; returns once it is held here.

@@ -79,9 +79,9 @@ pub trait Tables {
     fn clock(&mut self) -> Result<ClockRow>;
     /// Writes the clock row.
     fn set_clock(&mut self, clock: &ClockRow) -> Result<()>;
-    /// Fence and sequence: takes `count` sequence numbers, unless the clock is at another epoch than
-    /// `fence`, a reseed is under way, or the numbers are used up. An engine does it in one statement
-    /// where it can. Returns the sequence before the first number taken.
+    /// Fence and sequence: takes `count` sequence numbers, unless the clock is at another epoch
+    /// than `fence`, a reseed is under way, or the numbers are used up. An engine does it in one
+    /// statement where it can. Returns the sequence before the first number taken.
     fn take(&mut self, fence: Option<Epoch>, count: u64) -> Result<Option<Seq>> {
         let clock = self.clock()?;
         let fenced = fence.is_some_and(|epoch| epoch != clock.epoch);
@@ -116,8 +116,8 @@ pub trait Tables {
     /// Removes the entries of an origin up to and including `upto`.
     fn remove_entries(&mut self, origin: PartitionId, upto: Version) -> Result<()>;
 
-    /// The rows of these keys that exist, each whole, or only its size where the value has more than
-    /// `value_bytes_max` bytes.
+    /// The rows of these keys that exist, each whole, or only its size where the value has more
+    /// than `value_bytes_max` bytes.
     fn cells(&mut self, keys: &[&Key], value_bytes_max: usize) -> Result<HashMap<Key, Cell>>;
     /// The rows of these keys that exist.
     fn rows(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Record>>;
@@ -144,8 +144,8 @@ pub trait Transact {
     /// Runs `work` on one snapshot.
     fn reading<T>(&mut self, work: impl FnOnce(&mut dyn Tables) -> Result<T>) -> Result<T>;
 
-    /// Answers a point read in a way of the engine's own, in one statement, thus one snapshot; `None`:
-    /// it has none, and the general way will do.
+    /// Answers a point read in a way of the engine's own, in one statement, thus one snapshot;
+    /// `None`: it has none, and the general way will do.
     fn points(&mut self, _get: &Get<'_>) -> Option<Result<Fetched>> {
         None
     }

@@ -1,9 +1,9 @@
 //! Routes one read or one write.
 //!
-//! A write goes to the write lane of its key's master. A read names its [`Need`], and the store picks
-//! the partition: for `any` the key's master where it is local, else the others in turn; for a session
-//! one whose vector covers the token, after a bounded wait that wakes a pull; by name exactly there.
-//! What cannot be served is said: never a silent older answer.
+//! A write goes to the write lane of its key's master. A read names its [`Need`], and the store
+//! picks the partition: for `any` the key's master where it is local, else the others in turn; for
+//! a session one whose vector covers the token, after a bounded wait that wakes a pull; by name
+//! exactly there. What cannot be served is said: never a silent older answer.
 
 pub mod answer;
 
@@ -205,7 +205,8 @@ impl Store {
         self.topology.load_full()
     }
 
-    /// Reads a key. `session` is the token that came with the request: the answer's is at or above it.
+    /// Reads a key. `session` is the token that came with the request: the answer's is at or above
+    /// it.
     pub async fn get(
         &self,
         key: &Key,

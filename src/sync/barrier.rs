@@ -1,11 +1,12 @@
 //! BAR-1: nothing leaves a partition before it is durable there.
 //!
-//! A server may show a commit before it has flushed it. Whoever copies a page elsewhere first commits
-//! something small in the same server run: a commit that was flushed makes all before it durable. None
-//! is needed while the source's own clock, epoch included, has not moved since the last one: what it
-//! holds of other origins is durable there already. So partitions that master nothing, and idle ones,
-//! never pay. (The epoch counts: a raise that a crash takes back would leave cursors above the clock,
-//! and the versions given next would be taken for known. `docs/adr/0002-barrier-and-epoch.md`.)
+//! A server may show a commit before it has flushed it. Whoever copies a page elsewhere first
+//! commits something small in the same server run: a commit that was flushed makes all before it
+//! durable. None is needed while the source's own clock, epoch included, has not moved since the
+//! last one: what it holds of other origins is durable there already. So partitions that master
+//! nothing, and idle ones, never pay. (The epoch counts: a raise that a crash takes back would
+//! leave cursors above the clock, and the versions given next would be taken for known.
+//! `docs/adr/0002-barrier-and-epoch.md`.)
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -2,8 +2,8 @@
 //!
 //! [`pass`] pulls what a target lacks; [`barrier`] keeps what a crash could take back from leaving;
 //! [`trim`] keeps logs short; [`reseed`] makes a copy anew. All are plain functions over open
-//! connections. [`round`] runs them over all partitions and writes the [`report`]; threads and schedules
-//! come from above.
+//! connections. [`round`] runs them over all partitions and writes the [`report`]; threads and
+//! schedules come from above.
 
 pub mod barrier;
 pub mod pass;

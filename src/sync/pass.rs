@@ -1,8 +1,8 @@
 //! The sync pass: what a target lacks is pulled from whoever has it.
 //!
-//! Flow, for one target and one source: page (one snapshot of the source), barrier (there), apply (one
-//! transaction at the target). A pass has no memory of its own, may run anywhere, any number at once,
-//! and may be killed anywhere: whatever it has not applied, the next one brings.
+//! Flow, for one target and one source: page (one snapshot of the source), barrier (there), apply
+//! (one transaction at the target). A pass has no memory of its own, may run anywhere, any number
+//! at once, and may be killed anywhere: whatever it has not applied, the next one brings.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,8 +39,8 @@ pub struct Pull {
     pub origins: BTreeSet<PartitionId>,
 }
 
-/// Whom to ask for what, in order: for each origin the origin itself first, then whoever has its log
-/// furthest; and everybody who holds early entries that lie above that.
+/// Whom to ask for what, in order: for each origin the origin itself first, then whoever has its
+/// log furthest; and everybody who holds early entries that lie above that.
 pub fn plan(target: &Status, sources: &[Status]) -> Vec<Pull> {
     let mut pulls: Vec<Pull> = Vec::new();
     let known: BTreeSet<PartitionId> = sources.iter().flat_map(origins_of).collect();
@@ -178,8 +178,8 @@ pub fn pull(
     }
 }
 
-/// K10: the target's cursors are read again before they are held against a floor: a pass that stalled
-/// would hold old cursors against a new floor.
+/// K10: the target's cursors are read again before they are held against a floor: a pass that
+/// stalled would hold old cursors against a new floor.
 fn below_floor(
     target: &mut dyn Partition,
     source: &mut dyn Partition,
@@ -218,8 +218,8 @@ impl Position {
         Self { read: vector.clone(), claimed: vector.iter().collect() }
     }
 
-    /// Moves on behind `page`, and takes from it the claims that do not join on to what was claimed:
-    /// between the end of the source's log and an early entry lies what nobody has read.
+    /// Moves on behind `page`, and takes from it the claims that do not join on to what was
+    /// claimed: between the end of the source's log and an early entry lies what nobody has read.
     fn follow(&mut self, page: &mut Page) {
         for Segment { origin, from, end, claim } in &mut page.segments {
             let claimed = self.claimed.entry(*origin).or_insert(Version::ZERO);

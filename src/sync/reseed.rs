@@ -1,10 +1,10 @@
 //! Reseeding: making a partition anew from another, while both go on living.
 //!
-//! Flow: empty the target under a new reseed number; note the source's vector V; copy rows in key order
-//! by chunks, each in its own snapshot and behind a barrier; copy the source's log from its floors up
-//! to V; set the cursors to V. Rows read later than V are newer than V covers: they bring their log
-//! entries along (LOG-1) and are early until a pass brings the rest. Whatever goes wrong, the target
-//! serves nothing until a later reseed comes to its end.
+//! Flow: empty the target under a new reseed number; note the source's vector V; copy rows in key
+//! order by chunks, each in its own snapshot and behind a barrier; copy the source's log from its
+//! floors up to V; set the cursors to V. Rows read later than V are newer than V covers: they bring
+//! their log entries along (LOG-1) and are early until a pass brings the rest. Whatever goes wrong,
+//! the target serves nothing until a later reseed comes to its end.
 
 use super::barrier::Barriers;
 use super::pass::PageLimits;

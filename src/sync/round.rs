@@ -1,8 +1,8 @@
 //! A round: every data partition pulls what it lacks from the others, then logs are trimmed.
 //!
-//! Connections are kept from round to round and made anew after any error that leaves them in doubt. A
-//! failed pair is a row in the report, never the end of the round. One thread runs it; any number of
-//! front ends may run theirs at once.
+//! Connections are kept from round to round and made anew after any error that leaves them in
+//! doubt. A failed pair is a row in the report, never the end of the round. One thread runs it; any
+//! number of front ends may run theirs at once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,7 +41,8 @@ pub struct Round {
     limits: PageLimits,
     connections: BTreeMap<PartitionId, Box<dyn Partition + Send>>,
     rounds: u64,
-    /// What was last said of a target, or of a target and a source: said again only when it changes.
+    /// What was last said of a target, or of a target and a source: said again only when it
+    /// changes.
     told: BTreeMap<(PartitionId, Option<PartitionId>), &'static str>,
 }
 

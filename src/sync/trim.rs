@@ -1,8 +1,8 @@
 //! Trimming: how far logs may be cut and tombstones collected, over all partitions.
 //!
-//! The floor is the least of all voters' cursors, each made durable after it was read, and at or below
-//! what feeds were promised. A voter holds it back until a change of topology retires it; no front end
-//! decides that alone.
+//! The floor is the least of all voters' cursors, each made durable after it was read, and at or
+//! below what feeds were promised. A voter holds it back until a change of topology retires it; no
+//! front end decides that alone.
 
 use std::collections::VecDeque;
 use std::time::Duration;

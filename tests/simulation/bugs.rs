@@ -74,7 +74,8 @@ impl World {
     }
 }
 
-/// See [`Bug::SequenceForgotten`]. The opening is forgotten with them, or it would jump over the gap.
+/// See [`Bug::SequenceForgotten`]. The opening is forgotten with them, or it would jump over the
+/// gap.
 pub fn forget_sequence(server: &mut Server) {
     let seq = Seq::new(server.status().seq.number() / 2).unwrap();
     let run = server.run;

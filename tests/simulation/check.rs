@@ -129,7 +129,8 @@ impl World {
         }
         let newest = self.ledger.newest_acknowledged.entry(key.clone()).or_default();
         *newest = version.max(*newest);
-        // A row that a later one of the same batch replaced has no entry: that later one stands for it.
+        // A row that a later one of the same batch replaced has no entry: that later one stands for
+        // it.
         if let Some(write) = self.ledger.writes.get_mut(&(origin, version)) {
             write.acknowledged = true;
             write.by_majority |= by_majority;

@@ -1,9 +1,9 @@
 //! The holes of earlier protocols as scripted histories, each named after its hole.
 //!
-//! Every script runs clean with all rules; without the rules that close its hole a checker must notice.
-//! Servers 1 and 2 are masters, 3 is a replica, 100 the read copy; the keys of a script belong to the
-//! first master. An operation that a script holds stops before every transaction and at every commit
-//! that is visible and not yet durable.
+//! Every script runs clean with all rules; without the rules that close its hole a checker must
+//! notice. Servers 1 and 2 are masters, 3 is a replica, 100 the read copy; the keys of a script
+//! belong to the first master. An operation that a script holds stops before every transaction and
+//! at every commit that is visible and not yet durable.
 
 use datastore::record::{Body, Key, Space};
 use datastore::rules::Rule;
@@ -275,8 +275,8 @@ fn h8_absent_voter(s: &mut Script) {
     s.pull(0, C, A);
 }
 
-/// A pass with old cursors meets a new floor: a healthy voter with unsynced writes of its own is not
-/// taken for one that has to be made anew. Also K10.
+/// A pass with old cursors meets a new floor: a healthy voter with unsynced writes of its own is
+/// not taken for one that has to be made anew. Also K10.
 fn h9_k10_stale_read(s: &mut Script) {
     s.set(0, 0);
     let pull = s.hold(0, |net| operations::pull_from(net, B, A));
@@ -286,7 +286,8 @@ fn h9_k10_stale_read(s: &mut Script) {
     s.finish();
 }
 
-/// The copy is made anew while a key is overwritten; B, which lacks the log, pulls it from the copy.
+/// The copy is made anew while a key is overwritten; B, which lacks the log, pulls it from the
+/// copy.
 fn k1_log_of_a_reseed(s: &mut Script) {
     s.set(0, 0);
     s.sync_voters(0);
@@ -420,8 +421,8 @@ fn k12_older_event(s: &mut Script) {
     }
 }
 
-/// A clock is raised, visibly and not durably, where nothing was written since the last barrier; B's
-/// cursor takes the raise over; the crash takes it back, and what is written next looks known.
+/// A clock is raised, visibly and not durably, where nothing was written since the last barrier;
+/// B's cursor takes the raise over; the crash takes it back, and what is written next looks known.
 fn raise_taken_back(s: &mut Script) {
     s.set(0, 0);
     s.pull(1, B, A);

@@ -68,7 +68,8 @@ impl<'a> Net<'a> {
     }
 
     /// Connections as a pool gives them: now and then another one for each transaction, so that the
-    /// server may have been restarted in between. Passes, pushes, trimming, reseeds and feeds bear it.
+    /// server may have been restarted in between. Passes, pushes, trimming, reseeds and feeds bear
+    /// it.
     pub fn pooled(&self, id: PartitionId) -> Result<Planted<'a>> {
         let pooled = {
             let mut world = self.world.get();

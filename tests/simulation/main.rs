@@ -1,10 +1,11 @@
 //! The protocol under attack: the project's own code over simulated servers, one seed a history.
 //!
-//! A history has three or four voters, a read copy, two or three front ends and a few keys. Every operation
-//! (a lane's batch, a push, a pass, a trim, a reseed, a session read, a feed page) is a coroutine
-//! that runs the functions of `src/` and may be stopped before any transaction and between the moment
-//! a commit is visible and the moment it is durable, resumed much later, or killed there. Servers
-//! crash and lose what was visible but not durable; front ends are cut off from servers.
+//! A history has three or four voters, a read copy, two or three front ends and a few keys. Every
+//! operation (a lane's batch, a push, a pass, a trim, a reseed, a session read, a feed page) is a
+//! coroutine that runs the functions of `src/` and may be stopped before any transaction and
+//! between the moment a commit is visible and the moment it is durable, resumed much later, or
+//! killed there. Servers crash and lose what was visible but not durable; front ends are cut off
+//! from servers.
 //!
 //! What counts as failure:
 //!
@@ -24,8 +25,8 @@
 //! | FLOOR | every pass | an active voter is below a floor: it would have to be reseeded |
 //! | LIVE | at quiet | a master does not take writes, or a copy does not come back |
 //!
-//! What does not: a request that fails, an outcome that stays unknown, a read that is refused, a value
-//! read at its master that a crash takes back before it was durable.
+//! What does not: a request that fails, an outcome that stays unknown, a read that is refused, a
+//! value read at its master that a crash takes back before it was durable.
 //!
 //! Replay: `DATASTORE_SIM_SEED=<seed> cargo test --features ablation --test simulation replay`.
 

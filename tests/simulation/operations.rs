@@ -254,7 +254,8 @@ fn pull(net: &Net<'_>, to: &mut Planted<'_>, pull: &Pull) {
     }
 }
 
-/// The project's own plan, or, half of the time, any other: what is safe must not rest on a good plan.
+/// The project's own plan, or, half of the time, any other: what is safe must not rest on a good
+/// plan.
 fn some_plan(net: &Net<'_>, target: &Status, sources: &[Status]) -> Vec<Pull> {
     let mut world = net.world.get();
     if world.rng.bool() {

@@ -24,8 +24,8 @@ fn first_seed() -> u64 {
     number("DATASTORE_SIM_FIRST").unwrap_or(1)
 }
 
-/// Runs `count` histories from seed `first` on all cores until one has a violation that `stops` cares
-/// for; returns it with its seed, and what was counted in all.
+/// Runs `count` histories from seed `first` on all cores until one has a violation that `stops`
+/// cares for; returns it with its seed, and what was counted in all.
 fn search(
     first: u64,
     count: u64,
@@ -160,7 +160,8 @@ const KEPT: &[(Rule, &str)] = &[
     (Rule::ReseedRaise, "K9: a reseeded partition that becomes a voter and masters slots"),
 ];
 
-/// Every protective rule, taken away, is noticed: in the script of its hole, or by random histories.
+/// Every protective rule, taken away, is noticed: in the script of its hole, or by random
+/// histories.
 #[test]
 fn a_missing_rule_is_noticed() {
     let mut unnoticed = Vec::new();

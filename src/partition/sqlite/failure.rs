@@ -30,7 +30,8 @@ pub(super) fn failure(statement: &'static str, error: Error) -> PartitionError {
 }
 
 /// What a failed commit says. Its last page may have reached the disk before the error, and a crash
-/// would bring it back: only where SQLite cannot have come so far is it certain that nothing changed.
+/// would bring it back: only where SQLite cannot have come so far is it certain that nothing
+/// changed.
 pub(super) fn failed_commit(failed: Failed) -> PartitionError {
     match failure(failed.statement, failed.error) {
         known @ (PartitionError::Busy(_) | PartitionError::Full(_)) => known,

@@ -2,20 +2,22 @@
 //!
 //! # How it keeps its promises
 //!
-//! - *Durable when acknowledged*: write-ahead log with `synchronous=FULL`. SQLite flushes the log at
-//!   each commit and only then lets others see it, so what is visible is durable (BAR-1 needs nothing
-//!   here, and there is one server run for ever). Both settings are read back at every open.
-//! - *One after the other*: `BEGIN IMMEDIATE`. Writers of one process queue up fairly at a [`Turn`],
-//!   since SQLite's own lock is polled and lets a busy lane starve everybody else; those of other
-//!   processes wait at SQLite's lock, both for [`BUSY_TIMEOUT`] at most.
+//! - *Durable when acknowledged*: write-ahead log with `synchronous=FULL`. SQLite flushes the log
+//!   at each commit and only then lets others see it, so what is visible is durable (BAR-1 needs
+//!   nothing here, and there is one server run for ever). Both settings are read back at every
+//!   open.
+//! - *One after the other*: `BEGIN IMMEDIATE`. Writers of one process queue up fairly at a
+//!   [`Turn`], since SQLite's own lock is polled and lets a busy lane starve everybody else; those
+//!   of other processes wait at SQLite's lock, both for [`BUSY_TIMEOUT`] at most.
 //! - *One snapshot a reader*: `BEGIN DEFERRED`; a reader never waits for a writer.
-//! - *Never another value*: keys are compared as bytes, and every row's checksum is compared whenever
-//!   its value is read; a row that does not match is an error, not an answer.
+//! - *Never another value*: keys are compared as bytes, and every row's checksum is compared
+//!   whenever its value is read; a row that does not match is an error, not an answer.
 //!
 //! # What it leaves to others
 //!
-//! A damaged file is reported, not repaired. The file belongs to its partition alone: no other program
-//! should write it, and `file:` names are refused, since SQLite would take options from them.
+//! A damaged file is reported, not repaired. The file belongs to its partition alone: no other
+//! program should write it, and `file:` names are refused, since SQLite would take options from
+//! them.
 //!
 //! Sources: <https://www.sqlite.org/wal.html>, <https://www.sqlite.org/isolation.html>,
 //! <https://www.sqlite.org/pragma.html#pragma_synchronous>.
@@ -44,8 +46,8 @@ use super::{Partition, PartitionError, Result};
 use crate::clock::Clock;
 use crate::version::RunId;
 
-/// How long a transaction waits for other writers before it gives up: below the default deadline of a
-/// request, so that the reason is told and not only that time was up.
+/// How long a transaction waits for other writers before it gives up: below the default deadline of
+/// a request, so that the reason is told and not only that time was up.
 pub const BUSY_TIMEOUT: Duration = Duration::from_millis(4_500);
 
 /// What is visible is durable: the file lives in one run for ever.
@@ -161,8 +163,8 @@ impl FileId {
     }
 }
 
-/// Makes the file, readable by its owner only, where there is none; SQLite gives the files beside it
-/// the same mode. The name is made durable with it: SQLite would do that for its log only.
+/// Makes the file, readable by its owner only, where there is none; SQLite gives the files beside
+/// it the same mode. The name is made durable with it: SQLite would do that for its log only.
 fn make_file(path: &Path) -> io::Result<()> {
     if path.exists() {
         return Ok(());
@@ -202,7 +204,8 @@ fn configure(connection: &Connection) -> Result<()> {
     if synchronous == 2 { Ok(()) } else { Err(relaxed("synchronous", synchronous.to_string())) }
 }
 
-/// SQLite does not wait when it cannot switch at once; here the next try waits behind whoever is at it.
+/// SQLite does not wait when it cannot switch at once; here the next try waits behind whoever is at
+/// it.
 fn switch_to_log(connection: &Connection) -> Result<()> {
     let mut tries = 1;
     loop {

@@ -1,8 +1,9 @@
 -- The schema of one partition in SQLite's dialect. Tables, columns and what they mean are those of
 -- database_definition.sql, which has a comment for each; a test compares the two.
 --
--- `data` and `system` keep their row ids: a table without them would hold whole rows, values and all,
--- in the inner pages of its tree. `value` comes last, so that no other column is read through it.
+-- `data` and `system` keep their row ids: a table without them would hold whole rows, values and
+-- all, in the inner pages of its tree. `value` comes last, so that no other column is read through
+-- it.
 
 CREATE TABLE IF NOT EXISTS "data" (
   "id" BLOB NOT NULL PRIMARY KEY,

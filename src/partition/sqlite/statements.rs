@@ -1,7 +1,8 @@
 //! The statements of the SQLite engine, each with the name that errors call it by.
 //!
-//! All are constant texts, prepared once a connection; nothing is ever pasted into one. Many rows are
-//! many runs of one prepared statement: inside a process that costs less than one long statement.
+//! All are constant texts, prepared once a connection; nothing is ever pasted into one. Many rows
+//! are many runs of one prepared statement: inside a process that costs less than one long
+//! statement.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,5 @@
-//! What needs a look inside the connection; what can be asked from outside is in `tests/conformance`.
+//! What needs a look inside the connection; what can be asked from outside is in
+//! `tests/conformance`.
 
 use std::collections::BTreeMap;
 

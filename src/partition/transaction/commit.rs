@@ -10,8 +10,8 @@ use crate::rules::Rule;
 use crate::version::Epoch;
 use crate::write::{Outcome, Place, Write, evaluate};
 
-/// Fence and sequence, current rows, evaluation, rows, log. The lock on the clock row makes sequence
-/// order equal commit order.
+/// Fence and sequence, current rows, evaluation, rows, log. The lock on the clock row makes
+/// sequence order equal commit order.
 pub(super) fn commit(
     tables: &mut dyn Tables,
     epoch: Epoch,

@@ -1,9 +1,9 @@
 //! The protocol's transactions, written once over [`Tables`]: whoever can [`Transact`] is a
 //! [`Partition`].
 //!
-//! Flow of a write: [`commit`] at the master. Flow of a copy: [`page`] at the source, a barrier there,
-//! [`apply`](page::apply) at the target. [`trim`] and [`reseed`] keep logs short and copies possible.
-//! The conditions named by [`Rule`] are the protective ones; each stands exactly once.
+//! Flow of a write: [`commit`] at the master. Flow of a copy: [`page`] at the source, a barrier
+//! there, [`apply`](page::apply) at the target. [`trim`] and [`reseed`] keep logs short and copies
+//! possible. The conditions named by [`Rule`] are the protective ones; each stands exactly once.
 
 mod commit;
 mod page;

@@ -2,8 +2,8 @@
 //!
 //! A page names, per origin, the log entries above a position, and brings the *current* rows of the
 //! keys named, whatever their version and origin. Its *claim* says up to where it is complete for
-//! whoever stands at the position: there the target's cursor goes, in the transaction that brings the
-//! entries and rows (CUR-1). So whatever a target's cursor covers, the target holds (VEC-1).
+//! whoever stands at the position: there the target's cursor goes, in the transaction that brings
+//! the entries and rows (CUR-1). So whatever a target's cursor covers, the target holds (VEC-1).
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -131,7 +131,8 @@ impl Builder {
         Ok(())
     }
 
-    /// The rows that a chunk of entries names and that are not in the page yet, large ones as sizes.
+    /// The rows that a chunk of entries names and that are not in the page yet, large ones as
+    /// sizes.
     fn cells(&self, tables: &mut dyn Tables, chunk: &[Entry]) -> Result<HashMap<Key, Cell>> {
         let named = chunk.iter().map(|entry| &entry.key);
         let mut keys: Vec<&Key> =
@@ -181,7 +182,8 @@ impl Builder {
     }
 }
 
-/// What a page would be that trusts a later vector than its snapshot's: see [`Rule::SnapshotBound`].
+/// What a page would be that trusts a later vector than its snapshot's: see
+/// [`Rule::SnapshotBound`].
 pub(super) fn reaching(mut page: Page, later: Status) -> Page {
     for segment in &mut page.segments {
         if !page.cut {

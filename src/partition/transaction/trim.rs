@@ -31,8 +31,8 @@ pub(super) fn trim(tables: &mut dyn Tables, trim: &Trim) -> Result<Trimmed> {
     Ok(trimmed)
 }
 
-/// Removes an origin's log entries in (from, to], at most `entries_max`, and the tombstones among the
-/// rows that they name. Returns the floor that this makes.
+/// Removes an origin's log entries in (from, to], at most `entries_max`, and the tombstones among
+/// the rows that they name. Returns the floor that this makes.
 pub(super) fn collect(
     tables: &mut dyn Tables,
     origin: PartitionId,
