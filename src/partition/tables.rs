@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use super::{Entry, Fetched, Get, Identity, Result};
+use super::{Entry, Get, Identity, ReseedNumber, Result};
 use crate::record::{Key, Record, Space};
 use crate::version::{Epoch, PartitionId, RunId, Seq, Version};
 
@@ -58,6 +58,19 @@ pub enum Cell {
     Row(Record),
     /// Its value has more bytes than asked for.
     Large(usize),
+}
+
+/// A point read in one statement: the cells, and what decides whether they may be served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Points {
+    /// In the order of the keys; `None`: no row at all.
+    pub cells: Vec<Option<Cell>>,
+    /// The partition's own time: milliseconds since 1970 UTC.
+    pub now_ms: i64,
+    /// The clock row's reseed number.
+    pub reseed: ReseedNumber,
+    /// The clock row's flag.
+    pub reseeding: bool,
 }
 
 /// The statements of an engine inside one open transaction. In a writing transaction
@@ -146,7 +159,7 @@ pub trait Transact {
 
     /// Answers a point read in a way of the engine's own, in one statement, thus one snapshot;
     /// `None`: it has none, and the general way will do.
-    fn points(&mut self, _get: &Get<'_>) -> Option<Result<Fetched>> {
+    fn points(&mut self, _get: &Get<'_>) -> Option<Result<Points>> {
         None
     }
 

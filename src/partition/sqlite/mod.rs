@@ -41,8 +41,8 @@ use self::failure::{failed_commit, failure, unreachable};
 use self::statements::Session;
 use self::turn::Turn;
 use super::engine::{Engine, EngineKind};
-use super::tables::{Tables, Transact};
-use super::{Partition, PartitionError, Result};
+use super::tables::{Points, Tables, Transact};
+use super::{Get, Partition, PartitionError, Result};
 use crate::clock::Clock;
 use crate::version::RunId;
 
@@ -286,6 +286,13 @@ impl Transact for SqliteConnection {
         let value = result?;
         ended?;
         Ok(value)
+    }
+
+    /// One key is one statement: no transaction has to be opened around it.
+    fn points(&mut self, get: &Get<'_>) -> Option<Result<Points>> {
+        let [key] = get.keys else { return None };
+        let settled = self.settle();
+        Some(settled.and_then(|()| self.session().point(key, get.inline_bytes_max)))
     }
 
     fn writing<T>(&mut self, work: impl FnOnce(&mut dyn Tables) -> Result<T>) -> Result<T> {

@@ -10,9 +10,11 @@ use bytes::Bytes;
 use rusqlite::{CachedStatement, Connection, Params, Row, params};
 
 use super::failure::failure;
-use super::stored::{Torn, clock_row, flag, origin, record, stored_topology, version};
+use super::stored::{
+    Torn, clock_row, flag, origin, record, reseed_number, stored_topology, version,
+};
 use crate::clock::Clock;
-use crate::partition::tables::{Cell, ClockRow, CursorRow, Stretch, Tables};
+use crate::partition::tables::{Cell, ClockRow, CursorRow, Points, Stretch, Tables};
 use crate::partition::{Entry, Identity, PartitionError, Refusal, Result};
 use crate::record::{Key, Record, Space};
 use crate::version::{PartitionId, RunId, Seq, SetId, Version};
@@ -101,6 +103,7 @@ static CLEAR: [Statement; 4] = [
 /// The statements about rows, for one of the two tables that hold some.
 struct RowStatements {
     cell: Statement,
+    point: Statement,
     version: Statement,
     tombstone: Statement,
     put: Statement,
@@ -124,6 +127,18 @@ macro_rules! row_statements {
                      FROM ",
                     $table,
                     " WHERE id = ?1"
+                ),
+            ),
+            // One statement is one snapshot: what `serving` asks for comes along with the row.
+            point: statement(
+                concat!("point in ", $table),
+                concat!(
+                    "SELECT row.version, row.origin, row.deleted, row.expires_at, row.content_type,
+                     row.checksum, CASE WHEN length(row.value) <= ?2 THEN row.value END,
+                     length(row.value), clock.reseed, clock.reseeding
+                     FROM clock LEFT JOIN ",
+                    $table,
+                    " AS row ON row.id = ?1 WHERE clock.id = 1"
                 ),
             ),
             version: statement(
@@ -271,6 +286,32 @@ impl<'a> Session<'a> {
         Ok(found)
     }
 
+    /// A point read of one key.
+    pub(super) fn point(&self, key: &Key, value_bytes_max: usize) -> Result<Points> {
+        let asked = params![key.bytes().as_ref(), bounded(value_bytes_max)];
+        let now_ms = self.clock.wall_ms();
+        let found = self.one(&of(key.space()).point, asked, |row| {
+            let cell = match row.get::<_, Option<i64>>(7)? {
+                Some(bytes) => Some(cell(key, row, bytes, value_bytes_max)?),
+                None => None,
+            };
+            let (reseed, reseeding) = (reseed_number(row, 8)?, flag(row, 9)?);
+            Ok(Points { cells: vec![cell], now_ms, reseed, reseeding })
+        });
+        self.founded(found)
+    }
+
+    /// What came from the clock row, without which there is no partition. Where there is no such
+    /// table, the question itself is refused.
+    fn founded<T>(&self, found: Result<Option<T>>) -> Result<T> {
+        match found {
+            Ok(Some(found)) => Ok(found),
+            Ok(None) => Err(Refusal::Empty.into()),
+            Err(PartitionError::Engine { .. }) if !self.is_created()? => Err(Refusal::Empty.into()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Whether the tables are there. Another program's database is neither empty nor ours.
     fn is_created(&self) -> Result<bool> {
         let counts = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?));
@@ -281,6 +322,15 @@ impl<'a> Session<'a> {
                 what: "the file holds tables, but none named `clock`: it is no partition".into(),
             }),
         }
+    }
+}
+
+/// The row that stands behind `row`, or only its size.
+fn cell(key: &Key, row: &Row<'_>, bytes: i64, value_bytes_max: usize) -> Result<Cell, Torn> {
+    match usize::try_from(bytes) {
+        Ok(bytes) if bytes > value_bytes_max => Ok(Cell::Large(bytes)),
+        Ok(_) => record(key.clone(), row, true).map(Cell::Row).map_err(|torn| torn.of(key)),
+        Err(_) => Err(Torn::out_of_range("size", bytes).of(key)),
     }
 }
 
@@ -342,13 +392,7 @@ impl Tables for Session<'_> {
     }
 
     fn clock(&mut self) -> Result<ClockRow> {
-        match self.one(&CLOCK, (), clock_row) {
-            Ok(Some(clock)) => Ok(clock),
-            Ok(None) => Err(Refusal::Empty.into()),
-            // Where there is no such table, the question itself is refused.
-            Err(PartitionError::Engine { .. }) if !self.is_created()? => Err(Refusal::Empty.into()),
-            Err(error) => Err(error),
-        }
+        self.founded(self.one(&CLOCK, (), clock_row))
     }
 
     fn set_clock(&mut self, clock: &ClockRow) -> Result<()> {
@@ -429,12 +473,7 @@ impl Tables for Session<'_> {
         for &key in keys {
             let asked = params![key.bytes().as_ref(), bounded(value_bytes_max)];
             let found = self.one(&of(key.space()).cell, asked, |row| {
-                let bytes: i64 = row.get(7)?;
-                match usize::try_from(bytes) {
-                    Ok(bytes) if bytes > value_bytes_max => Ok(Cell::Large(bytes)),
-                    Ok(_) => record(key.clone(), row, true).map(Cell::Row).map_err(|t| t.of(key)),
-                    Err(_) => Err(Torn::out_of_range("size", bytes).of(key)),
-                }
+                cell(key, row, row.get(7)?, value_bytes_max)
             })?;
             cells.extend(found.map(|cell| (key.clone(), cell)));
         }

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use rusqlite::Row;
 
 use super::failure::failure;
-use crate::partition::PartitionError;
 use crate::partition::tables::ClockRow;
+use crate::partition::{PartitionError, ReseedNumber};
 use crate::record::{Body, Key, Record};
 use crate::topology::Topology;
 use crate::version::{Epoch, PartitionId, RunId, Seq, Version};
@@ -85,7 +85,6 @@ pub(super) fn record(key: Key, row: &Row<'_>, with_value: bool) -> Result<Record
 pub(super) fn clock_row(row: &Row<'_>) -> Result<ClockRow, Torn> {
     let epoch = row.get(1)?;
     let seq: i64 = row.get(2)?;
-    let reseed: i64 = row.get(4)?;
     Ok(ClockRow {
         partition: origin(row, 0)?,
         epoch: Epoch::new(epoch).ok_or_else(|| Torn::out_of_range("epoch", epoch))?,
@@ -94,9 +93,15 @@ pub(super) fn clock_row(row: &Row<'_>) -> Result<ClockRow, Torn> {
             .and_then(Seq::new)
             .ok_or_else(|| Torn::out_of_range("sequence", seq))?,
         run: RunId(row.get::<_, i64>(3)?.cast_unsigned()),
-        reseed: reseed.try_into().map_err(|_| Torn::out_of_range("reseed number", reseed))?,
+        reseed: reseed_number(row, 4)?.0,
         reseeding: flag(row, 5)?,
     })
+}
+
+pub(super) fn reseed_number(row: &Row<'_>, column: usize) -> Result<ReseedNumber, Torn> {
+    let number: i64 = row.get(column)?;
+    let number = number.try_into().map_err(|_| Torn::out_of_range("reseed number", number))?;
+    Ok(ReseedNumber(number))
 }
 
 pub(super) fn stored_topology(row: &Row<'_>) -> Result<Topology, Torn> {

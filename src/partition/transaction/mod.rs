@@ -76,7 +76,7 @@ impl<T: Transact> Partition for T {
 
     fn get(&mut self, get: &Get<'_>) -> Result<Fetched> {
         match self.points(get) {
-            Some(answer) => answer,
+            Some(points) => read::from_points(points?),
             None => self.reading(|tables| read::get(tables, get)),
         }
     }
@@ -208,8 +208,8 @@ fn same_reseed(rule: Rule, clock: &ClockRow, began: ReseedNumber) -> Result<(), 
 }
 
 /// A reseeding partition serves nothing and is nobody's source (K2).
-fn serving(clock: &ClockRow) -> Result<(), Refusal> {
-    if clock.reseeding && Rule::ReseedSilent.in_force() {
+fn serving(reseeding: bool) -> Result<(), Refusal> {
+    if reseeding && Rule::ReseedSilent.in_force() {
         return Err(Refusal::Reseeding);
     }
     Ok(())

@@ -19,7 +19,7 @@ use crate::version::{PartitionId, Version};
 
 /// Reads a page in the snapshot of `tables`.
 pub(super) fn page(tables: &mut dyn Tables, request: &PageRequest) -> Result<Page> {
-    serving(&tables.clock()?)?;
+    serving(tables.clock()?.reseeding)?;
     let source = status(tables)?;
     if let Some((origin, _)) = request.from.first_uncovered(&source.floors)
         && Rule::AboveFloors.in_force()

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{serving, status};
-use crate::partition::tables::{Cell, Stretch, Tables};
+use crate::partition::tables::{Cell, Points, Stretch, Tables};
 use crate::partition::{Chunk, Fetched, Found, Get, Listing, Range, ReseedNumber, Result};
 use crate::record::{Key, Space};
 
@@ -12,19 +12,29 @@ const STRETCH_ROWS: usize = 256;
 
 pub(super) fn get(tables: &mut dyn Tables, get: &Get<'_>) -> Result<Fetched> {
     let clock = tables.clock()?;
-    serving(&clock)?;
     let keys: Vec<&Key> = get.keys.iter().collect();
     let mut cells = tables.cells(&keys, get.inline_bytes_max)?;
+    from_points(Points {
+        cells: keys.iter().map(|key| cells.remove(*key)).collect(),
+        now_ms: tables.now_ms()?,
+        reseed: ReseedNumber(clock.reseed),
+        reseeding: clock.reseeding,
+    })
+}
+
+/// What a point read found, if it may be served.
+pub(super) fn from_points(points: Points) -> Result<Fetched> {
+    serving(points.reseeding)?;
     let found = |cell| match cell {
         Cell::Row(row) => Found::Row(row),
         Cell::Large(bytes) => Found::Large { bytes },
     };
-    let rows = keys.iter().map(|key| cells.remove(*key).map(found)).collect();
-    Ok(Fetched { rows, now_ms: tables.now_ms()?, reseed: ReseedNumber(clock.reseed) })
+    let rows = points.cells.into_iter().map(|cell| cell.map(found)).collect();
+    Ok(Fetched { rows, now_ms: points.now_ms, reseed: points.reseed })
 }
 
 pub(super) fn list(tables: &mut dyn Tables, range: &Range) -> Result<Listing> {
-    serving(&tables.clock()?)?;
+    serving(tables.clock()?.reseeding)?;
     let now_ms = tables.now_ms()?;
     let mut listing = Listing::default();
     let mut after = range.after.clone();
@@ -73,7 +83,7 @@ pub(super) fn scan(
     rows_max: usize,
     bytes_max: usize,
 ) -> Result<Chunk> {
-    serving(&tables.clock()?)?;
+    serving(tables.clock()?.reseeding)?;
     let source = status(tables)?;
     let mut chunk = Chunk { source, rows: Vec::new(), more: false };
     let mut bytes = 0;
