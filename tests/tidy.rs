@@ -79,7 +79,8 @@ impl Text {
         if self.has_extension(&["rs"]) {
             line.starts_with("//") && !line.starts_with("//! |")
         } else if self.has_extension(&["md"]) {
-            !line.starts_with('|') && !line.contains("](")
+            let is_evidence = self.path.starts_with("docs/evidence/");
+            !is_evidence && !line.starts_with('|') && !line.contains("](")
         } else if self.has_extension(&["sql"]) {
             line.starts_with("--")
         } else {
