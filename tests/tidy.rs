@@ -329,7 +329,7 @@ fn no_file_is_dead() {
         let parts: Vec<&str> = path.split('/').collect();
         matches!(
             parts[..],
-            ["src", "lib.rs" | "main.rs"] | ["tests" | "benches", _] | ["tests", _, "main.rs"]
+            ["src", "lib.rs" | "main.rs"] | ["tests" | "examples", _] | ["tests", _, "main.rs"]
         )
     };
     let dead = |text: &&Text| !is_root(&text.path) && !reached.contains(&text.path);

@@ -15,6 +15,9 @@ fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
 
+/// Within so many histories each planted bug and each missing rule is found.
+const SEARCHED: u64 = 2000;
+
 /// Histories of the whole-run test; `scripts/soak` asks for more.
 fn histories() -> u64 {
     number("DATASTORE_SIM_HISTORIES").unwrap_or(2000)
@@ -142,7 +145,7 @@ fn no_history_violates_an_invariant() {
 fn every_planted_bug_is_found(#[values(1, 100_000, 200_000, 300_000, 400_000)] first: u64) {
     for (plant, checker) in PLANTS {
         let caught = |verdict: &Verdict| verdict.violations.iter().any(|v| v.checker == *checker);
-        let (found, _, ran) = search(first, 2000, Some(*plant), caught);
+        let (found, _, ran) = search(first, SEARCHED, Some(*plant), caught);
         assert!(found.is_some(), "{plant:?} was not found by {checker} in {ran} histories");
         println!("{plant:?}: {checker} after {ran} histories");
     }
@@ -179,7 +182,7 @@ fn a_missing_rule_is_noticed() {
         }
         let plant = Plant::Without(std::slice::from_ref(rule));
         let any = |verdict: &Verdict| !verdict.violations.is_empty();
-        let (found, _, ran) = search(first_seed(), histories(), Some(plant), any);
+        let (found, _, ran) = search(first_seed(), SEARCHED, Some(plant), any);
         match found {
             Some((seed, verdict)) => println!(
                 "{rule:?}: {} after {ran} histories (seed {seed})",
