@@ -11,6 +11,8 @@ pub enum EngineKind {
     Memory,
     /// One SQLite file.
     Sqlite,
+    /// A database on a MariaDB or MySQL server.
+    Mysql,
 }
 
 impl fmt::Display for EngineKind {
@@ -18,6 +20,7 @@ impl fmt::Display for EngineKind {
         f.write_str(match self {
             Self::Memory => "memory",
             Self::Sqlite => "sqlite",
+            Self::Mysql => "mysql",
         })
     }
 }

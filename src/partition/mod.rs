@@ -25,6 +25,7 @@
 
 pub mod engine;
 pub mod memory;
+pub mod mysql;
 pub mod sqlite;
 pub mod tables;
 pub mod transaction;

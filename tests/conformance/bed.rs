@@ -1,7 +1,7 @@
 //! Where the suite gets its partitions from, and short words for what it does with them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use datastore::clock::Manual;
@@ -18,6 +18,8 @@ use datastore::vector::Vector;
 use datastore::version::{Epoch, PartitionId, RunId, Seq, SetId, Version};
 use datastore::write::Write;
 
+use crate::support::mariadb::Server;
+
 /// The wall clock that every test starts at.
 pub const NOW_MS: i64 = 1_000_000;
 
@@ -26,6 +28,7 @@ pub const NOW_MS: i64 = 1_000_000;
 pub enum Kind {
     Memory,
     Sqlite,
+    Mariadb,
 }
 
 /// Empty databases of one engine, gone with it and the last [`Home`] in it.
@@ -33,12 +36,14 @@ pub struct Bed {
     kind: Kind,
     pub clock: Arc<Manual>,
     pub directory: Arc<tempfile::TempDir>,
+    /// Names given here, and those that the server has for them.
+    databases: Mutex<BTreeMap<String, String>>,
 }
 
 impl Bed {
     pub fn new(kind: Kind) -> Self {
         let directory = Arc::new(tempfile::tempdir().unwrap());
-        Self { kind, clock: Arc::new(Manual::at(NOW_MS)), directory }
+        Self { kind, clock: Arc::new(Manual::at(NOW_MS)), directory, databases: Mutex::default() }
     }
 
     /// An empty database.
@@ -47,6 +52,17 @@ impl Bed {
         match self.kind {
             Kind::Memory => Box::new(Memory::new(RunId(7), clock)),
             Kind::Sqlite => Box::new(Sqlite::new(self.directory.path().join(name), clock).unwrap()),
+            Kind::Mariadb => {
+                let server = Server::shared();
+                let name = self
+                    .databases
+                    .lock()
+                    .unwrap()
+                    .entry(name.to_owned())
+                    .or_insert_with(|| server.database())
+                    .clone();
+                Box::new(server.engine(&name).with_clock(clock))
+            }
         }
     }
 

@@ -12,6 +12,8 @@ mod opening;
 mod reading;
 mod schema;
 mod sqlite;
+#[path = "../support/mod.rs"]
+mod support;
 mod writing;
 
 use rstest_reuse::{self, template};
@@ -20,4 +22,5 @@ use rstest_reuse::{self, template};
 #[rstest]
 #[case::memory(crate::bed::Kind::Memory)]
 #[case::sqlite(crate::bed::Kind::Sqlite)]
+#[case::mariadb(crate::bed::Kind::Mariadb)]
 fn engines(#[case] kind: Kind) {}

@@ -1,0 +1,648 @@
+//! One open transaction: [`Tables`] over a [`Line`].
+//!
+//! A transaction begins with its first statement, in the same round trip. The time of the server and
+//! the partition's id come along with the clock, which every transaction reads first: neither costs a
+//! round trip of its own.
+
+use std::collections::HashMap;
+
+use mysql::Value;
+
+use super::failure::Failed;
+use super::line::{Line, Reply};
+use super::server::ServerSettings;
+use super::statements::{
+    self, Begin, KEYS_MAX, Prepared, ROWS_MAX, RowStatements, Text, rows_of_insert, size_of_list,
+};
+use super::stored::{Columns, Stored, Torn, clock_row, set_id, stored_topology};
+use crate::clock::Clock;
+use crate::partition::tables::{Cell, ClockRow, CursorRow, Stretch, Tables};
+use crate::partition::{Entry, Identity, PartitionError, Refusal, Result};
+use crate::record::{Key, Record, Space};
+use crate::version::{Epoch, PartitionId, RunId, Seq, SetId, Version};
+
+/// Rows go to the server in statements of about so many bytes, if its own limit allows.
+const STATEMENT_BYTES: usize = 2 << 20;
+/// What a row needs in a packet besides its [`Record::weight`], generously.
+const ROW_OVERHEAD_BYTES: usize = 1 << 10;
+
+pub(super) const fn of(space: Space) -> &'static RowStatements {
+    match space {
+        Space::Data => &statements::DATA,
+        Space::System => &statements::SYSTEM,
+    }
+}
+
+/// As column `space` of table `change` tells the two apart.
+const fn stored_space(space: Space) -> i64 {
+    match space {
+        Space::Data => 0,
+        Space::System => 1,
+    }
+}
+
+/// A row that no packet of this server holds.
+#[derive(Debug, thiserror::Error)]
+#[error("row {key:?} has {bytes} bytes; the server's max_allowed_packet is {max}: raise it")]
+struct TooLarge {
+    key: Key,
+    bytes: usize,
+    max: usize,
+}
+
+/// What a connection knows besides its line.
+pub(super) struct Known<'a> {
+    pub(super) settings: &'a ServerSettings,
+    /// The run of the server, which a connection does not outlive.
+    pub(super) run: &'a mut Option<RunId>,
+    /// The partition's id, once it was read.
+    pub(super) partition: &'a mut Option<PartitionId>,
+    /// Whose time judges expiry, if not the server's.
+    pub(super) clock: Option<&'a dyn Clock>,
+}
+
+/// One transaction, open from its first statement on.
+pub(super) struct Session<'a> {
+    line: &'a mut Line,
+    known: Known<'a>,
+    begin: Begin,
+    has_begun: &'a mut bool,
+    now_ms: Option<i64>,
+}
+
+impl<'a> Session<'a> {
+    pub(super) const fn new(
+        line: &'a mut Line,
+        known: Known<'a>,
+        begin: Begin,
+        has_begun: &'a mut bool,
+    ) -> Self {
+        Self { line, known, begin, has_begun, now_ms: None }
+    }
+
+    /// Runs texts, the beginning of the transaction in front of the first ones.
+    fn texts(&mut self, name: &'static str, sql: &str) -> Result<Vec<Reply>, Failed> {
+        if *self.has_begun {
+            return self.line.text(name, sql);
+        }
+        *self.has_begun = true;
+        let together = [self.begin.sql(), ";", sql].concat();
+        let mut replies = self.line.text(name, &together)?;
+        replies.drain(..self.begin.replies().min(replies.len()));
+        Ok(replies)
+    }
+
+    fn text(&mut self, text: &Text) -> Result<Reply, Failed> {
+        Ok(self.texts(text.name, text.sql)?.pop().unwrap_or_default())
+    }
+
+    fn execute(
+        &mut self,
+        prepared: &Prepared,
+        size: usize,
+        params: Vec<Value>,
+    ) -> Result<Reply, Failed> {
+        if !*self.has_begun {
+            *self.has_begun = true;
+            self.line.text(prepared.name, self.begin.sql())?;
+        }
+        self.line.execute(prepared, size, params)
+    }
+
+    /// Hands the rows of a list of keys to `take`, key by key found.
+    fn listed(
+        &mut self,
+        prepared: fn(&RowStatements) -> &Prepared,
+        first: Option<Value>,
+        keys: &[&Key],
+        mut take: impl FnMut(Key, &mut Columns) -> Result<(), Torn>,
+    ) -> Result<()> {
+        for space in Space::ALL {
+            let prepared = prepared(of(space));
+            let keys: Vec<&Key> = keys.iter().filter(|k| k.space() == space).copied().collect();
+            for keys in keys.chunks(KEYS_MAX) {
+                let size = size_of_list(keys.len());
+                let params = first.iter().cloned().chain(key_params(keys, size)).collect();
+                for row in self.execute(prepared, size, params)?.rows {
+                    let mut columns = Columns::of(row);
+                    let key = columns.bytes().map(|bytes| Key::stored(space, bytes));
+                    let taken = key.and_then(|key| take(key, &mut columns));
+                    taken.map_err(|torn| torn.at(prepared.name))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A statement about the clock: without its table the database holds no partition.
+    fn about_clock(failed: Failed) -> PartitionError {
+        if failed.is_no_table() { Refusal::Empty.into() } else { failed.into() }
+    }
+
+    /// The tables of this database; those of another program are neither empty nor ours.
+    fn tables(&mut self) -> Result<Vec<String>> {
+        let reply = self.text(&statements::TABLES)?;
+        let name = |row| Columns::of(row).text().map_err(|torn| torn.at(statements::TABLES.name));
+        let names: Vec<String> = reply.rows.into_iter().map(name).collect::<Result<_>>()?;
+        match names.iter().find(|name| !statements::TABLES_OF_SCHEMA.contains(&name.as_str())) {
+            Some(other) if !names.iter().any(|name| name == "clock") => {
+                Err(PartitionError::Damaged {
+                    what: format!(
+                        "the database holds a table `{other}`, but none named `clock`: it is no \
+                         partition"
+                    ),
+                })
+            }
+            Some(_) | None => Ok(names),
+        }
+    }
+
+    /// Asks for a row of the clock; keeps what comes along.
+    fn clock_by(&mut self, text: &Text) -> Result<ClockRow> {
+        let reply = self.text(text).map_err(Self::about_clock)?;
+        let row = reply.rows.into_iter().next().ok_or(Refusal::Empty)?;
+        let mut columns = Columns::of(row);
+        let read = clock_row(&mut columns).and_then(|clock| Ok((clock, columns.number()?)));
+        let (clock, now_ms) = read.map_err(|torn| torn.at(text.name))?;
+        self.keep(clock.partition, now_ms);
+        Ok(clock)
+    }
+
+    fn keep(&mut self, partition: PartitionId, now_ms: i64) {
+        *self.known.partition = Some(partition);
+        self.now_ms = Some(self.known.clock.map_or(now_ms, Clock::wall_ms));
+    }
+
+    /// Puts rows of one table, as many at once as a statement takes.
+    fn put(&mut self, prepared: &Prepared, mut rows: &[&Record]) -> Result<()> {
+        let now_ms = self.now_ms()?;
+        let packet = self.known.settings.max_allowed_packet;
+        let bytes_max = STATEMENT_BYTES.min(packet / 2);
+        while let Some(first) = rows.first() {
+            let bytes = first.weight() + ROW_OVERHEAD_BYTES;
+            if bytes > packet {
+                let source = TooLarge { key: first.key.clone(), bytes, max: packet };
+                return Err(PartitionError::Engine {
+                    statement: prepared.name,
+                    source: source.into(),
+                });
+            }
+            let mut left = bytes_max;
+            let fits = |row: &&&Record| match left.checked_sub(row.weight()) {
+                Some(after) => {
+                    left = after;
+                    true
+                }
+                None => false,
+            };
+            let fitting = rows.iter().take(ROWS_MAX).take_while(fits).count().max(1);
+            let weight = rows[fitting - 1].weight();
+            let (taken, size) = rows_of_insert(fitting, weight);
+            let params = filled(&rows[..taken], size, |row| row_params(row, now_ms));
+            self.execute(prepared, size, params)?;
+            rows = &rows[taken..];
+        }
+        Ok(())
+    }
+}
+
+/// The parameters of `size` items, the last one repeated for those that are missing.
+fn filled<T, const N: usize>(
+    items: &[T],
+    size: usize,
+    params: impl Fn(&T) -> [Value; N],
+) -> Vec<Value> {
+    let mut all = Vec::with_capacity(size * N);
+    for nth in 0..size {
+        if let Some(item) = items.get(nth).or(items.last()) {
+            all.extend(params(item));
+        }
+    }
+    all
+}
+
+pub(super) fn key_params(keys: &[&Key], size: usize) -> Vec<Value> {
+    filled(keys, size, |key| [bytes(key.bytes())])
+}
+
+fn row_params(row: &Record, now_ms: i64) -> [Value; 9] {
+    let body = row.body.as_ref();
+    [
+        bytes(row.key.bytes()),
+        Value::Int(row.version.packed()),
+        Value::Int(row.origin.0.into()),
+        Value::Int(row.is_tombstone().into()),
+        body.and_then(|body| body.expires_at).map_or(Value::NULL, Value::Int),
+        Value::Int(now_ms),
+        Value::Int(row.checksum().cast_signed()),
+        bytes(body.map_or(&[], |body| body.content_type.as_bytes())),
+        bytes(body.map_or(&[], |body| body.value.as_ref())),
+    ]
+}
+
+fn bytes(bytes: &[u8]) -> Value {
+    Value::Bytes(bytes.to_vec())
+}
+
+/// A count as the server takes it.
+pub(super) fn bounded(count: usize) -> Value {
+    Value::Int(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+fn number(number: u64) -> Value {
+    Value::Int(number.cast_signed())
+}
+
+/// The least bytes above all that begin with `prefix`; `None` where there are none.
+fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end)
+}
+
+impl Tables for Session<'_> {
+    fn identity(&mut self) -> Result<Option<Identity>> {
+        let owner = match self.text(&statements::OWNER) {
+            Ok(reply) => reply.rows.into_iter().next(),
+            // Ours without a clock, or another program's: then it is said here.
+            Err(failed) if failed.is_no_table() => return self.tables().map(|_| None),
+            Err(failed) => return Err(failed.into()),
+        };
+        let Some(owner) = owner else { return Ok(None) };
+        let mut columns = Columns::of(owner);
+        let read = set_id(&mut columns).and_then(|set| {
+            let partition = columns.origin()?;
+            Ok((SetId(set), partition, columns.number()?))
+        });
+        let (set, partition, schema) = read.map_err(|torn| torn.at(statements::OWNER.name))?;
+        let topology = self.text(&statements::TOPOLOGY)?.rows.into_iter().next();
+        let Some(topology) = topology else {
+            return Err(PartitionError::Damaged { what: "no topology is stored".into() });
+        };
+        let topology = stored_topology(&mut Columns::of(topology))
+            .map_err(|torn| torn.at(statements::TOPOLOGY.name))?;
+        let schema = schema.try_into().map_err(|_| PartitionError::Damaged {
+            what: format!("{schema} is no number of a schema"),
+        })?;
+        Ok(Some(Identity { set, partition, schema, topology }))
+    }
+
+    /// Statements that make tables commit by themselves: this comes before everything else, and the
+    /// transaction begins after it, with a lock that lets one founder in after the other.
+    fn create(&mut self) -> Result<()> {
+        let known = self.tables()?;
+        let all = statements::TABLES_OF_SCHEMA;
+        if !all.iter().all(|table| known.iter().any(|name| name == table)) {
+            *self.has_begun = true;
+            self.text(&statements::CREATE)?;
+            self.text(&statements::AFTER_CREATE)?;
+            *self.has_begun = false;
+        }
+        *self.known.run = run_of(self.line)?;
+        self.text(&statements::TOUCH)?;
+        Ok(())
+    }
+
+    fn set_identity(&mut self, identity: &Identity, run: RunId) -> Result<()> {
+        let rows = self.text(&statements::ANYTHING)?.rows;
+        let anything = rows.into_iter().next().map(|row| Columns::of(row).flag());
+        if !matches!(anything, Some(Ok(false))) {
+            return Err(PartitionError::Damaged {
+                what: "the database holds rows, but nothing of whose they are".into(),
+            });
+        }
+        let topology = &identity.topology;
+        let document = serde_json::to_string(topology).map_err(|error| PartitionError::Engine {
+            statement: statements::PUT_TOPOLOGY.name,
+            source: error.into(),
+        })?;
+        let epoch = Value::Int(topology.epoch().number().into());
+        let owner = vec![
+            bytes(&identity.set.0.to_be_bytes()),
+            Value::Int(identity.partition.0.into()),
+            Value::Int(identity.schema.into()),
+            epoch.clone(),
+            number(run.0),
+        ];
+        self.execute(&statements::PUT_OWNER, 1, owner)?;
+        let stored = vec![epoch, number(topology.digest()), bytes(document.as_bytes())];
+        self.execute(&statements::PUT_TOPOLOGY, 1, stored)?;
+        Ok(())
+    }
+
+    fn run(&mut self) -> Result<RunId> {
+        match *self.known.run {
+            Some(run) => Ok(run),
+            None => Err(Refusal::Empty.into()),
+        }
+    }
+
+    fn now_ms(&mut self) -> Result<i64> {
+        if let Some(now_ms) = self.now_ms {
+            return Ok(now_ms);
+        }
+        let row = self.text(&statements::NOW)?.rows.into_iter().next().unwrap_or_default();
+        let now_ms = Columns::of(row).number().map_err(|torn| torn.at(statements::NOW.name))?;
+        let now_ms = self.known.clock.map_or(now_ms, Clock::wall_ms);
+        self.now_ms = Some(now_ms);
+        Ok(now_ms)
+    }
+
+    fn clock(&mut self) -> Result<ClockRow> {
+        match self.begin {
+            Begin::Reading => self.clock_by(&statements::CLOCK),
+            Begin::Writing => self.clock_by(&statements::LOCK_CLOCK),
+        }
+    }
+
+    fn set_clock(&mut self, clock: &ClockRow) -> Result<()> {
+        let params = vec![
+            Value::Int(clock.epoch.number().into()),
+            number(clock.seq.number()),
+            number(clock.run.0),
+            number(clock.reseed),
+            Value::Int(clock.reseeding.into()),
+            Value::Int(clock.partition.0.into()),
+        ];
+        let reply = self.execute(&statements::PUT_CLOCK, 1, params)?;
+        if reply.found == 1 { Ok(()) } else { Err(Refusal::Empty.into()) }
+    }
+
+    fn take(&mut self, fence: Option<Epoch>, count: u64) -> Result<Option<Seq>> {
+        let sql = statements::take(fence, count);
+        let replies = self.texts(statements::TAKE, &sql).map_err(Self::about_clock)?;
+        let mut replies = replies.into_iter();
+        let taken = replies.next().unwrap_or_default();
+        if taken.found == 0 {
+            return Ok(None);
+        }
+        let row = replies.next().and_then(|reply| reply.rows.into_iter().next());
+        let mut columns = Columns::of(row.unwrap_or_default());
+        let read = columns.origin().and_then(|partition| Ok((partition, columns.number()?)));
+        let (partition, now_ms) = read.map_err(|torn| torn.at(statements::TAKE))?;
+        self.keep(partition, now_ms);
+        match taken.last_insert_id.checked_sub(count).and_then(Seq::new) {
+            Some(seq) => Ok(Some(seq)),
+            None => Err(PartitionError::Damaged {
+                what: format!("`take`: {} is no sequence", taken.last_insert_id),
+            }),
+        }
+    }
+
+    fn partition(&mut self) -> Result<PartitionId> {
+        match *self.known.partition {
+            Some(partition) => Ok(partition),
+            None => Ok(self.clock()?.partition),
+        }
+    }
+
+    fn note_jump(&mut self, before: Seq, after: Seq) -> Result<()> {
+        let params = vec![number(after.number()), number(before.number())];
+        self.execute(&statements::PUT_JUMP, 1, params)?;
+        Ok(())
+    }
+
+    fn touch(&mut self) -> Result<()> {
+        self.text(&statements::TOUCH)?;
+        Ok(())
+    }
+
+    fn cursors(&mut self) -> Result<Vec<CursorRow>> {
+        let reply = self.text(&statements::CURSORS)?;
+        let read = |row| {
+            let mut columns = Columns::of(row);
+            let origin = columns.origin()?;
+            Ok(CursorRow { origin, cursor: columns.version()?, floor: columns.version()? })
+        };
+        let read = |row| read(row).map_err(|torn: Torn| torn.at(statements::CURSORS.name));
+        reply.rows.into_iter().map(read).collect()
+    }
+
+    fn put_cursors(&mut self, cursors: &[CursorRow]) -> Result<()> {
+        let mut rest = cursors;
+        while !rest.is_empty() {
+            let (taken, size) = rows_of_insert(rest.len(), 0);
+            let params = filled(&rest[..taken], size, |row| {
+                let origin = Value::Int(row.origin.0.into());
+                [origin, Value::Int(row.cursor.packed()), Value::Int(row.floor.packed())]
+            });
+            self.execute(&statements::PUT_CURSORS, size, params)?;
+            rest = &rest[taken..];
+        }
+        Ok(())
+    }
+
+    fn head(&mut self, origin: PartitionId) -> Result<Version> {
+        let params = vec![Value::Int(origin.0.into())];
+        let row = self.execute(&statements::HEAD, 1, params)?.rows.into_iter().next();
+        let version = row.map(|row| Columns::of(row).version()).transpose();
+        Ok(version.map_err(|torn| torn.at(statements::HEAD.name))?.unwrap_or(Version::ZERO))
+    }
+
+    fn entries(&mut self, origin: PartitionId, after: Version, max: usize) -> Result<Vec<Entry>> {
+        let params = vec![Value::Int(origin.0.into()), Value::Int(after.packed()), bounded(max)];
+        let reply = self.execute(&statements::ENTRIES, 1, params)?;
+        let read = |row| {
+            let mut columns = Columns::of(row);
+            let version = columns.version()?;
+            let space = columns.space()?;
+            Ok(Entry { origin, version, key: Key::stored(space, columns.bytes()?) })
+        };
+        let read = |row| read(row).map_err(|torn: Torn| torn.at(statements::ENTRIES.name));
+        reply.rows.into_iter().map(read).collect()
+    }
+
+    fn put_entries(&mut self, entries: &[Entry]) -> Result<()> {
+        let mut rest = entries;
+        while !rest.is_empty() {
+            let (taken, size) = rows_of_insert(rest.len(), crate::record::KEY_BYTES_WIDTH / 8);
+            let params = filled(&rest[..taken], size, |entry| {
+                let space = Value::Int(stored_space(entry.key.space()));
+                let version = Value::Int(entry.version.packed());
+                [Value::Int(entry.origin.0.into()), version, space, bytes(entry.key.bytes())]
+            });
+            self.execute(&statements::PUT_ENTRIES, size, params)?;
+            rest = &rest[taken..];
+        }
+        Ok(())
+    }
+
+    fn remove_entries(&mut self, origin: PartitionId, upto: Version) -> Result<()> {
+        loop {
+            let params = vec![Value::Int(origin.0.into()), Value::Int(upto.packed())];
+            let removed = self.execute(&statements::REMOVE_ENTRIES, 1, params)?.found;
+            if removed < statements::REMOVED_AT_ONCE {
+                return Ok(());
+            }
+        }
+    }
+
+    fn cells(&mut self, keys: &[&Key], value_bytes_max: usize) -> Result<HashMap<Key, Cell>> {
+        let mut cells = HashMap::with_capacity(keys.len());
+        self.listed(
+            |of| &of.cells,
+            Some(bounded(value_bytes_max)),
+            keys,
+            |key, columns| {
+                cells.insert(key.clone(), cell(key, columns)?);
+                Ok(())
+            },
+        )?;
+        Ok(cells)
+    }
+
+    fn rows(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Record>> {
+        let mut rows = HashMap::with_capacity(keys.len());
+        self.listed(
+            |of| &of.cells,
+            Some(Value::Int(i64::MAX)),
+            keys,
+            |key, columns| {
+                if let Cell::Row(row) = cell(key.clone(), columns)? {
+                    rows.insert(key, row);
+                }
+                Ok(())
+            },
+        )?;
+        Ok(rows)
+    }
+
+    fn versions(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Version>> {
+        let mut versions = HashMap::with_capacity(keys.len());
+        self.listed(
+            |of| &of.versions,
+            None,
+            keys,
+            |key, columns| {
+                let version = columns.version().map_err(|torn| torn.of(&key))?;
+                versions.insert(key, version);
+                Ok(())
+            },
+        )?;
+        Ok(versions)
+    }
+
+    fn tombstones(&mut self, keys: &[&Key]) -> Result<HashMap<Key, (PartitionId, Version)>> {
+        let mut dead = HashMap::new();
+        self.listed(
+            |of| &of.tombstones,
+            None,
+            keys,
+            |key, columns| {
+                dead.insert(key, (columns.origin()?, columns.version()?));
+                Ok(())
+            },
+        )?;
+        Ok(dead)
+    }
+
+    fn put_rows(&mut self, rows: &[&Record]) -> Result<()> {
+        for space in Space::ALL {
+            let rows: Vec<&Record> =
+                rows.iter().filter(|row| row.key.space() == space).copied().collect();
+            self.put(&of(space).put, &rows)?;
+        }
+        Ok(())
+    }
+
+    fn remove_rows(&mut self, keys: &[&Key]) -> Result<()> {
+        // It returns no rows to take.
+        self.listed(|of| &of.remove, None, keys, |_, _| Ok(()))
+    }
+
+    fn stretch(&mut self, stretch: &Stretch<'_>) -> Result<Vec<Record>> {
+        if stretch.rows_max == 0 {
+            return Ok(Vec::new());
+        }
+        // The first key above `after` is `after` and a zero byte: one statement serves both bounds.
+        let from = match stretch.after {
+            Some(after) if after >= stretch.prefix => [after.as_ref(), &[0]].concat(),
+            Some(_) | None => stretch.prefix.to_vec(),
+        };
+        let end = after_prefix(stretch.prefix);
+        let nth = 2 * usize::from(!stretch.values) + usize::from(end.is_some());
+        let prepared = &of(stretch.space).stretch[nth];
+        let mut params = vec![Value::Bytes(from)];
+        params.extend(end.map(Value::Bytes));
+        params.push(bounded(stretch.rows_max));
+        let rows = self.execute(prepared, 1, params)?.rows;
+        let read = |row| {
+            let mut columns = Columns::of(row);
+            let key = Key::stored(stretch.space, columns.bytes()?);
+            // A prefix of nothing but 0xff bytes has no end: all above it begins so, or is longer.
+            if !key.bytes().starts_with(stretch.prefix) {
+                return Ok(None);
+            }
+            let stored = Stored::read(key.clone(), &mut columns).map_err(|torn| torn.of(&key))?;
+            if !stretch.values {
+                return Ok(Some(stored.without_value()));
+            }
+            stored.whole().map_err(|torn| torn.of(&key))
+        };
+        let read = |row| read(row).map_err(|torn: Torn| torn.at(prepared.name)).transpose();
+        rows.into_iter().filter_map(read).collect()
+    }
+
+    fn clear(&mut self) -> Result<()> {
+        for text in &statements::CLEAR {
+            while self.text(text)?.found == statements::REMOVED_AT_ONCE {}
+        }
+        Ok(())
+    }
+}
+
+/// A row, or its size where the value was left behind.
+pub(super) fn cell(key: Key, columns: &mut Columns) -> Result<Cell, Torn> {
+    let of = |torn: Torn| torn.of(&key);
+    let stored = Stored::read(key.clone(), columns).map_err(of)?;
+    let bytes = stored.value_bytes;
+    Ok(stored.whole().map_err(of)?.map_or(Cell::Large(bytes), Cell::Row))
+}
+
+/// The run of the server that the line leads to, drawn where it has none yet; `None` where the
+/// database holds no such table. The table is not transactional, so this stands outside of any
+/// transaction.
+pub(super) fn run_of(line: &mut Line) -> Result<Option<RunId>> {
+    let asked = |line: &mut Line| -> Result<Option<Option<RunId>>> {
+        let text = &statements::RUN;
+        let row = match line.text(text.name, text.sql) {
+            Ok(replies) => replies.into_iter().next().and_then(|r| r.rows.into_iter().next()),
+            Err(failed) if failed.is_no_table() => return Ok(None),
+            Err(failed) => return Err(failed.into()),
+        };
+        let run = row.map(|row| Columns::of(row).run()).transpose();
+        Ok(Some(run.map_err(|torn| torn.at(text.name))?))
+    };
+    match asked(line)? {
+        None => return Ok(None),
+        Some(Some(run)) => return Ok(Some(run)),
+        Some(None) => {}
+    }
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|error| PartitionError::Unreachable(Box::new(error)))?;
+    let random = Value::Int(i64::from_le_bytes(random));
+    line.execute(&statements::PUT_RUN, 1, vec![random])?;
+    Ok(asked(line)?.flatten())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_ends_before_the_next_one() {
+        assert_eq!(after_prefix(b"a"), Some(b"b".to_vec()));
+        assert_eq!(after_prefix(b"a\xff\xff"), Some(b"b".to_vec()));
+        assert_eq!(after_prefix(b"\xff"), None);
+        assert_eq!(after_prefix(b""), None);
+    }
+
+    #[test]
+    fn what_is_missing_repeats_the_last_item() {
+        let (a, b) = (Key::stored(Space::Data, "a"), Key::stored(Space::Data, "b"));
+        let params = key_params(&[&a, &b], 4);
+        let value = |text: &str| Value::Bytes(text.into());
+        assert_eq!(params, [value("a"), value("b"), value("b"), value("b")]);
+    }
+}

@@ -1,0 +1,193 @@
+//! Reading stored columns back: whatever cannot be is damage, and says where.
+
+use bytes::Bytes;
+use mysql::Value;
+
+use crate::partition::PartitionError;
+use crate::partition::tables::ClockRow;
+use crate::record::{Body, Key, Record, Space};
+use crate::topology::Topology;
+use crate::version::{Epoch, PartitionId, RunId, Seq, Version};
+
+/// A stored row that cannot be: why.
+#[derive(Debug)]
+pub(super) struct Torn(String);
+
+impl Torn {
+    fn out_of_range(what: &str, number: impl std::fmt::Display) -> Self {
+        Self(format!("{number} is no {what}"))
+    }
+
+    pub(super) fn at(self, statement: &'static str) -> PartitionError {
+        PartitionError::Damaged { what: format!("`{statement}`: {}", self.0) }
+    }
+
+    /// Which row it was, so that it can be looked for.
+    pub(super) fn of(self, key: &Key) -> Self {
+        Self(format!("row {key:?}: {}", self.0))
+    }
+}
+
+/// The columns of one row, taken from the left.
+pub(super) struct Columns(std::vec::IntoIter<Value>);
+
+impl Columns {
+    pub(super) fn of(row: Vec<Value>) -> Self {
+        Self(row.into_iter())
+    }
+
+    fn value(&mut self) -> Result<Value, Torn> {
+        self.0.next().ok_or_else(|| Torn("a column is missing".into()))
+    }
+
+    /// A number: as such from a prepared statement, as digits from a text.
+    pub(super) fn number_or_null(&mut self) -> Result<Option<i64>, Torn> {
+        let number = match self.value()? {
+            Value::NULL => return Ok(None),
+            Value::Int(number) => Some(number),
+            Value::UInt(number) => i64::try_from(number).ok(),
+            Value::Bytes(digits) => std::str::from_utf8(&digits).ok().and_then(|d| d.parse().ok()),
+            Value::Float(_) | Value::Double(_) | Value::Date(..) | Value::Time(..) => None,
+        };
+        number.map(Some).ok_or_else(|| Torn("a column is no number".into()))
+    }
+
+    pub(super) fn number(&mut self) -> Result<i64, Torn> {
+        self.number_or_null()?.ok_or_else(|| Torn("a number is missing".into()))
+    }
+
+    pub(super) fn bytes_or_null(&mut self) -> Result<Option<Vec<u8>>, Torn> {
+        match self.value()? {
+            Value::NULL => Ok(None),
+            Value::Bytes(bytes) => Ok(Some(bytes)),
+            Value::Int(_)
+            | Value::UInt(_)
+            | Value::Float(_)
+            | Value::Double(_)
+            | Value::Date(..)
+            | Value::Time(..) => Err(Torn("a column holds no bytes".into())),
+        }
+    }
+
+    pub(super) fn bytes(&mut self) -> Result<Vec<u8>, Torn> {
+        self.bytes_or_null()?.ok_or_else(|| Torn("bytes are missing".into()))
+    }
+
+    pub(super) fn text(&mut self) -> Result<String, Torn> {
+        String::from_utf8(self.bytes()?).map_err(|_| Torn("a text is not UTF-8".into()))
+    }
+
+    pub(super) fn version(&mut self) -> Result<Version, Torn> {
+        let packed = self.number()?;
+        Version::from_packed(packed).ok_or_else(|| Torn::out_of_range("version", packed))
+    }
+
+    pub(super) fn origin(&mut self) -> Result<PartitionId, Torn> {
+        let id = self.number()?;
+        id.try_into().map(PartitionId).map_err(|_| Torn::out_of_range("partition id", id))
+    }
+
+    pub(super) fn flag(&mut self) -> Result<bool, Torn> {
+        match self.number()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(Torn::out_of_range("flag", other)),
+        }
+    }
+
+    /// `run_id`, as columns of two tables hold it.
+    pub(super) fn run(&mut self) -> Result<RunId, Torn> {
+        Ok(RunId(self.number()?.cast_unsigned()))
+    }
+
+    pub(super) fn space(&mut self) -> Result<Space, Torn> {
+        Ok(if self.flag()? { Space::System } else { Space::Data })
+    }
+}
+
+/// A row of `data` or `system` behind its key, with or without its value.
+pub(super) struct Stored {
+    record: Record,
+    checksum: u64,
+    has_value: bool,
+    /// The size of the value, read or not.
+    pub(super) value_bytes: usize,
+}
+
+impl Stored {
+    /// Reads version, origin, deleted, `expires_at`, `content_type`, checksum, value (null where it
+    /// was left behind), size of the value.
+    pub(super) fn read(key: Key, columns: &mut Columns) -> Result<Self, Torn> {
+        let version = columns.version()?;
+        let origin = columns.origin()?;
+        let deleted = columns.flag()?;
+        let expires_at = columns.number_or_null()?;
+        let content_type = columns.text()?;
+        let checksum = columns.number()?.cast_unsigned();
+        let value = columns.bytes_or_null()?;
+        let bytes = columns.number()?;
+        let value_bytes = bytes.try_into().map_err(|_| Torn::out_of_range("size", bytes))?;
+        let has_value = value.is_some();
+        let value = Bytes::from(value.unwrap_or_default());
+        let body = (!deleted).then_some(Body { value, content_type, expires_at });
+        let record = Record { key, version, origin, body };
+        Ok(Self { record, checksum, has_value, value_bytes })
+    }
+
+    /// The whole row; `None` where its value was left behind.
+    pub(super) fn whole(self) -> Result<Option<Record>, Torn> {
+        if !self.has_value {
+            return Ok(None);
+        }
+        // The checksum is over the value, too: without it there is nothing to compare.
+        if self.record.checksum() != self.checksum {
+            return Err(Torn("its checksum does not match".into()));
+        }
+        Ok(Some(self.record))
+    }
+
+    /// The row as it is read for a list of keys: nobody looks at its value.
+    pub(super) fn without_value(self) -> Record {
+        self.record
+    }
+}
+
+pub(super) fn clock_row(columns: &mut Columns) -> Result<ClockRow, Torn> {
+    let partition = columns.origin()?;
+    let epoch = columns.number()?;
+    let seq = columns.number()?;
+    let run = columns.run()?;
+    let reseed = columns.number()?;
+    Ok(ClockRow {
+        partition,
+        epoch: u32::try_from(epoch)
+            .ok()
+            .and_then(Epoch::new)
+            .ok_or_else(|| Torn::out_of_range("epoch", epoch))?,
+        seq: u64::try_from(seq)
+            .ok()
+            .and_then(Seq::new)
+            .ok_or_else(|| Torn::out_of_range("sequence", seq))?,
+        run,
+        reseed: reseed.try_into().map_err(|_| Torn::out_of_range("reseed number", reseed))?,
+        reseeding: columns.flag()?,
+    })
+}
+
+pub(super) fn set_id(columns: &mut Columns) -> Result<u128, Torn> {
+    let bytes = columns.bytes()?;
+    let bytes = bytes.try_into().map_err(|_| Torn("the set id has not 16 bytes".into()))?;
+    Ok(u128::from_be_bytes(bytes))
+}
+
+pub(super) fn stored_topology(columns: &mut Columns) -> Result<Topology, Torn> {
+    let document = columns.text()?;
+    let digest = columns.number()?.cast_unsigned();
+    let topology: Topology =
+        serde_json::from_str(&document).map_err(|error| Torn(error.to_string()))?;
+    topology.check().map_err(|error| Torn(error.to_string()))?;
+    if topology.digest() != digest {
+        return Err(Torn("its digest does not match".into()));
+    }
+    Ok(topology)
+}
