@@ -1,13 +1,14 @@
-//! One random list of operations on engine `memory` and on engine `sqlite` gives one result, step
-//! by step: the same answers, the same refusals, the same status, the same rows and logs.
+//! One random list of operations on engine `memory` and on another engine gives one result, step by
+//! step: the same answers, the same refusals, the same status, the same rows and logs.
 //!
 //! Each list is made from a seed, which a failure prints; [`run`] with that seed plays it again.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod support;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
-use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,19 +23,85 @@ use datastore::partition::{
 use datastore::record::{Body, Key, Record, Space};
 use datastore::topology::{Role, Topology};
 use datastore::vector::Vector;
-use datastore::version::{Epoch, PartitionId, RunId, Seq, SetId, Version};
+use datastore::version::{Epoch, PartitionId, Seq, SetId, Version};
 use datastore::write::{Change, Condition, Expected, Write};
 use fastrand::Rng;
+use mysql::prelude::Queryable;
+use tempfile::TempDir;
+
+use crate::support::mariadb::Server;
 
 const PARTITIONS: u16 = 3;
+/// Lists played on SQLite, and on MariaDB, where each step takes many round trips.
 const LISTS: u64 = 300;
+const LISTS_AT_A_SERVER: u64 = 80;
 const STEPS: usize = 40;
 const NOW_MS: i64 = 1_000_000;
+
+/// The engine that is compared with memory: it makes new partitions for each list.
+enum Other {
+    /// Copies of founded files, which spares most of the flushing.
+    Sqlite { founded: tempfile::TempDir },
+    /// Databases that are emptied before each list, which spares making tables.
+    Mariadb { databases: Vec<String> },
+}
+
+impl Other {
+    fn sqlite() -> Self {
+        let founded = tempfile::tempdir().unwrap();
+        for id in 1..=PARTITIONS {
+            let path = founded.path().join(format!("{id}.db"));
+            let sqlite = Sqlite::new(path, Arc::new(Manual::at(NOW_MS))).unwrap();
+            sqlite.connect().unwrap().found(&identity(id)).unwrap();
+        }
+        Self::Sqlite { founded }
+    }
+
+    fn mariadb() -> Self {
+        let server = Server::shared();
+        let found = |id| {
+            let name = server.database();
+            server.engine(&name).connect().unwrap().found(&identity(id)).unwrap();
+            name
+        };
+        Self::Mariadb { databases: (1..=PARTITIONS).map(found).collect() }
+    }
+
+    /// After how many steps everything is compared, besides the answers to each.
+    const fn steps_between_looks(&self) -> usize {
+        match self {
+            Self::Sqlite { .. } => 1,
+            Self::Mariadb { .. } => 8,
+        }
+    }
+
+    /// A new partition; files stand in `directory`.
+    fn partition(&self, id: u16, directory: &TempDir, clock: &Arc<Manual>) -> Box<dyn Engine> {
+        let clock = Arc::clone(clock);
+        match self {
+            Self::Sqlite { founded } => {
+                let file = format!("{id}.db");
+                let path = directory.path().join(&file);
+                std::fs::copy(founded.path().join(&file), &path).unwrap();
+                Box::new(Sqlite::new(path, clock).unwrap())
+            }
+            Self::Mariadb { databases } => {
+                let (server, name) = (Server::shared(), &databases[usize::from(id - 1)]);
+                let tables = ["data", "system", "change", "clock", "jump", "cursor", "topology"];
+                let mut admin = server.admin_of(name);
+                for table in tables {
+                    admin.query_drop(format!("DELETE FROM `{table}`")).unwrap();
+                }
+                Box::new(server.engine(name).with_clock(clock))
+            }
+        }
+    }
+}
 
 /// A partition in both engines.
 struct Pair {
     memory: Box<dyn Partition + Send>,
-    sqlite: Box<dyn Partition + Send>,
+    other: Box<dyn Partition + Send>,
 }
 
 impl Pair {
@@ -45,8 +112,8 @@ impl Pair {
         question: impl Fn(&mut dyn Partition) -> Result<T>,
     ) -> Result<T, Refusal> {
         let memory = refused(question(self.memory.as_mut()));
-        let sqlite = refused(question(self.sqlite.as_mut()));
-        assert_eq!(memory, sqlite, "memory and sqlite answer differently to {what:?}");
+        let other = refused(question(self.other.as_mut()));
+        assert_eq!(memory, other, "memory and the other engine answer differently to {what:?}");
         memory
     }
 
@@ -104,23 +171,21 @@ struct World {
     pages: Vec<(usize, Page, ReseedNumber)>,
     /// What happened at least once.
     seen: BTreeSet<&'static str>,
-    _directory: tempfile::TempDir,
+    _directory: TempDir,
 }
 
 impl World {
-    /// New partitions; the files are copies of `founded` ones, which spares most of the flushing.
-    fn new(seed: u64, founded: &Path) -> Self {
+    /// New partitions.
+    fn new(seed: u64, other: &Other) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let clock = Arc::new(Manual::at(NOW_MS));
         let pairs = (1..=PARTITIONS).map(|id| {
-            let file = format!("{id}.db");
-            let path = directory.path().join(&file);
-            std::fs::copy(founded.join(&file), &path).unwrap();
-            // The run that every file lives in, so that statuses are equal.
-            let memory = Memory::new(RunId(1), Arc::clone(&clock) as _);
-            let sqlite = Sqlite::new(path, Arc::clone(&clock) as _).unwrap();
-            let mut pair =
-                Pair { memory: memory.connect().unwrap(), sqlite: sqlite.connect().unwrap() };
+            let mut other = other.partition(id, &directory, &clock).connect().unwrap();
+            other.found(&identity(id)).unwrap();
+            // The run that the other one lives in, so that statuses are equal.
+            let run = other.status().unwrap().run;
+            let memory = Memory::new(run, Arc::clone(&clock) as _);
+            let mut pair = Pair { memory: memory.connect().unwrap(), other };
             pair.ask(&"found", |partition| partition.found(&identity(id))).unwrap();
             pair
         });
@@ -161,6 +226,9 @@ impl World {
             97..98 => self.clock.advance_ms(5),
             _ => drop(self.pairs[at].ask(&"open", |partition| partition.open_lane())),
         }
+    }
+
+    fn compare(&mut self) {
         for pair in &mut self.pairs {
             pair.compare();
         }
@@ -396,10 +464,15 @@ impl World {
 }
 
 /// Plays the list of operations that the seed makes; tells what happened in it.
-fn run(seed: u64, founded: &Path) -> BTreeSet<&'static str> {
-    let mut world = World::new(seed, founded);
+fn run(seed: u64, other: &Other) -> BTreeSet<&'static str> {
+    let mut world = World::new(seed, other);
     for step in 0..STEPS {
-        let played = std::panic::AssertUnwindSafe(|| world.step());
+        let played = std::panic::AssertUnwindSafe(|| {
+            world.step();
+            if step % other.steps_between_looks() == 0 || step + 1 == STEPS {
+                world.compare();
+            }
+        });
         if let Err(panic) = std::panic::catch_unwind(played) {
             eprintln!("seed {seed}, step {step}");
             std::panic::resume_unwind(panic);
@@ -408,15 +481,8 @@ fn run(seed: u64, founded: &Path) -> BTreeSet<&'static str> {
     world.seen
 }
 
-/// Two halves, for two processors.
-fn engines_agree(seeds: impl Iterator<Item = u64>) {
-    let founded = tempfile::tempdir().unwrap();
-    for id in 1..=PARTITIONS {
-        let path = founded.path().join(format!("{id}.db"));
-        let sqlite = Sqlite::new(path, Arc::new(Manual::at(NOW_MS))).unwrap();
-        sqlite.connect().unwrap().found(&identity(id)).unwrap();
-    }
-    let seen: BTreeSet<&str> = seeds.flat_map(|seed| run(seed, founded.path())).collect();
+fn engines_agree(other: &Other, seeds: impl Iterator<Item = u64>) {
+    let seen: BTreeSet<&str> = seeds.flat_map(|seed| run(seed, other)).collect();
     let all = [
         "below floor",
         "commit",
@@ -434,12 +500,24 @@ fn engines_agree(seeds: impl Iterator<Item = u64>) {
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), all, "the dice missed something");
 }
 
+// In halves, for two processors.
+
 #[test]
-fn engines_agree_on_even_seeds() {
-    engines_agree((0..LISTS).filter(|seed| seed % 2 == 0));
+fn sqlite_agrees_on_even_seeds() {
+    engines_agree(&Other::sqlite(), (0..LISTS).filter(|seed| seed % 2 == 0));
 }
 
 #[test]
-fn engines_agree_on_odd_seeds() {
-    engines_agree((0..LISTS).filter(|seed| seed % 2 == 1));
+fn sqlite_agrees_on_odd_seeds() {
+    engines_agree(&Other::sqlite(), (0..LISTS).filter(|seed| seed % 2 == 1));
+}
+
+#[test]
+fn mariadb_agrees_on_even_seeds() {
+    engines_agree(&Other::mariadb(), (0..LISTS_AT_A_SERVER).filter(|seed| seed % 2 == 0));
+}
+
+#[test]
+fn mariadb_agrees_on_odd_seeds() {
+    engines_agree(&Other::mariadb(), (0..LISTS_AT_A_SERVER).filter(|seed| seed % 2 == 1));
 }

@@ -36,12 +36,14 @@ const PASSWORD: &str = "t:e@s/t";
 static SERVERS: AtomicUsize = AtomicUsize::new(0);
 static DATABASES: AtomicUsize = AtomicUsize::new(0);
 
-/// A line means: kill the server. The end of input: and remove its directory, nobody else does.
+/// A line means: kill the server. The end of input: and remove its directory, nobody else does. The
+/// shell says nothing once nobody reads it any more: that would end it.
 const KEEPER: &str = r#"directory=$1; shift
 "$@" </dev/null & server=$!
 echo $server
+exec >/dev/null 2>&1
 read -r _ && kept=yes
-kill -9 $server 2>/dev/null
+kill -9 $server
 wait $server
 [ "$kept" ] || rm -rf "$directory"
 "#;

@@ -40,7 +40,8 @@ impl Meaning {
     pub(super) fn of(error: &mysql::MySqlError) -> Self {
         match error.code {
             // Too many connections, of all or of this user. Lock waits and deadlocks; the row has
-            // changed since the snapshot; a table is being altered; the server ran out of undo slots.
+            // changed since the snapshot; a table is being altered; the server ran out of undo
+            // slots.
             1040 | 1203 | 1226 | 1205 | 1213 | 1020 | 1099 | 1223 | 1412 | 1637 | 1689 | 3572 => {
                 Self::Busy
             }

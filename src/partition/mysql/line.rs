@@ -1,13 +1,13 @@
 //! One connection of the driver, and the rule that keeps its answers apart (TALK-1).
 //!
 //! The driver numbers packets anew for each command and does not notice that it timed out: the late
-//! answer to one command would be read as the answer to the next. So after any error that is not the
-//! server's own answer the line is *down*: its socket is shut at once, and nothing is sent or read
-//! over it ever again. Only then is the driver dropped, which would otherwise say good-bye over a
-//! broken connection and wait.
+//! answer to one command would be read as the answer to the next. So after any error that is not
+//! the server's own answer the line is *down*: its socket is shut at once, and nothing is sent or
+//! read over it ever again. Only then is the driver dropped, which would otherwise say good-bye
+//! over a broken connection and wait.
 //!
-//! The driver also trusts replies where it should not (it indexes into empty packets): a panic in it
-//! takes the line down like any other error.
+//! The driver also trusts replies where it should not (it indexes into empty packets): a panic in
+//! it takes the line down like any other error.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, ToSocketAddrs};
@@ -25,8 +25,8 @@ use super::failure::{Failed, gone};
 use super::statements::Prepared;
 use super::url::{MysqlUrl, Tls};
 
-/// What the driver takes and gives in one packet: the most that the protocol knows. The server's own
-/// limit is read at the connection and kept to by whoever sends rows.
+/// What the driver takes and gives in one packet: the most that the protocol knows. The server's
+/// own limit is read at the connection and kept to by whoever sends rows.
 const PACKET_BYTES_MAX: usize = 1 << 30;
 /// Addresses of one name that are tried, one after the other.
 const ADDRESSES_MAX: usize = 4;
@@ -72,7 +72,8 @@ impl Line {
         Err(failed(last.unwrap_or_else(|| gone("the host has no address"))))
     }
 
-    /// Runs statements of one text, an answer for each. Texts are constants and numbers, nothing else.
+    /// Runs statements of one text, an answer for each. Texts are constants and numbers, nothing
+    /// else.
     pub(super) fn text(&mut self, name: &'static str, sql: &str) -> Result<Vec<Reply>, Failed> {
         self.talk(name, |driver| replies(driver.query_iter(sql)?))
     }

@@ -2,16 +2,16 @@
 //!
 //! # How it keeps its promises
 //!
-//! - *Durable when acknowledged*: a commit returns after the server has flushed it, as the server is
-//!   set ([`ServerSettings::relaxed`] says whether it is). What is *visible* need not be durable yet,
-//!   thus [`Transact::VISIBLE_IS_DURABLE`] is `false`, and a barrier is a small commit of its own, of
-//!   a row of `frontend`: never of `clock`, where it would queue behind writers.
+//! - *Durable when acknowledged*: a commit returns after the server has flushed it, as the server
+//!   is set ([`ServerSettings::relaxed`] says whether it is). What is *visible* need not be durable
+//!   yet, thus [`Transact::VISIBLE_IS_DURABLE`] is `false`, and a barrier is a small commit of its
+//!   own, of a row of `frontend`: never of `clock`, where it would queue behind writers.
 //! - *One after the other*: each writing transaction locks the one row of `clock` first, by the
 //!   statement that fences and takes the sequence. Fencing and taking is one `UPDATE`; so the order
 //!   of sequences is the order of commits.
 //! - *One snapshot a reader*: `START TRANSACTION WITH CONSISTENT SNAPSHOT`, or a single statement.
-//! - *Never another's answer* (TALK-1): see [`line`]. A row's checksum is compared whenever its value
-//!   is read.
+//! - *Never another's answer* (TALK-1): see [`line`]. A row's checksum is compared whenever its
+//!   value is read.
 //! - *What is certain is told from what is not*: an error before `COMMIT` was sent changed nothing;
 //!   one after it, without an answer, is [`PartitionError::OutcomeUnknown`].
 //! - *A run of the server* (OPEN-1) is known by a random number in a table that a restart empties,
@@ -19,15 +19,15 @@
 //!
 //! # What it costs
 //!
-//! A point read of up to 64 keys is one round trip ([`Transact::points`]); a commit of a batch is four:
-//! fence and sequence, rows, log entries, `COMMIT`. Statements are prepared once a connection, in few
-//! sizes ([`statements`]).
+//! A point read of up to 64 keys is one round trip ([`Transact::points`]); a commit of a batch is
+//! four: fence and sequence, rows, log entries, `COMMIT`. Statements are prepared once a
+//! connection, in few sizes ([`statements`]).
 //!
 //! # Bounds
 //!
-//! Every wait has one, see [`Patience`]: to connect, for an answer, for locks, and, at MariaDB, for a
-//! front end that stops inside its transaction. MySQL has no such limit: there a stopped front end
-//! holds its locks until its connection breaks.
+//! Every wait has one, see [`Patience`]: to connect, for an answer, for locks, and, at MariaDB, for
+//! a front end that stops inside its transaction. MySQL has no such limit: there a stopped front
+//! end holds its locks until its connection breaks.
 //!
 //! Sources: <https://mariadb.com/kb/en/start-transaction/>,
 //! <https://mariadb.com/kb/en/idle_transaction_timeout/>,
@@ -36,6 +36,7 @@
 
 mod failure;
 mod line;
+mod params;
 mod server;
 mod session;
 mod statements;
@@ -51,7 +52,8 @@ pub use self::url::{MysqlUrl, MysqlUrlError, Part, Tls};
 
 use self::failure::{Failed, failed_commit, gone};
 use self::line::Line;
-use self::session::{Known, Session, bounded, cell, key_params, of, run_of};
+use self::params::{bounded, key_params};
+use self::session::{Known, Session, cell, of, run_of};
 use self::statements::{Begin, KEYS_MAX, Text, size_of_list};
 use self::stored::{Columns, Torn};
 use super::engine::{Engine, EngineKind};
@@ -71,8 +73,8 @@ pub struct Patience {
     /// For locks that others hold: below the default deadline of a request, so that the reason is
     /// told and not only that time was up. In whole seconds.
     pub lock: Duration,
-    /// How long the server (MariaDB) lets a transaction stand idle before it ends the connection: so
-    /// long can a front end that was stopped inside one keep others waiting. In whole seconds.
+    /// How long the server (MariaDB) lets a transaction stand idle before it ends the connection:
+    /// so long can a front end that was stopped inside one keep others waiting. In whole seconds.
     pub idle: Duration,
 }
 

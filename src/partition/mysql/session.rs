@@ -1,8 +1,8 @@
 //! One open transaction: [`Tables`] over a [`Line`].
 //!
-//! A transaction begins with its first statement, in the same round trip. The time of the server and
-//! the partition's id come along with the clock, which every transaction reads first: neither costs a
-//! round trip of its own.
+//! A transaction begins with its first statement, in the same round trip. The time of the server
+//! and the partition's id come along with the clock, which every transaction reads first: neither
+//! costs a round trip of its own.
 
 use std::collections::HashMap;
 
@@ -10,6 +10,7 @@ use mysql::Value;
 
 use super::failure::Failed;
 use super::line::{Line, Reply};
+use super::params::{after_prefix, bounded, bytes, filled, key_params, number, row_params};
 use super::server::ServerSettings;
 use super::statements::{
     self, Begin, KEYS_MAX, Prepared, ROWS_MAX, RowStatements, Text, rows_of_insert, size_of_list,
@@ -204,61 +205,6 @@ impl<'a> Session<'a> {
         }
         Ok(())
     }
-}
-
-/// The parameters of `size` items, the last one repeated for those that are missing.
-fn filled<T, const N: usize>(
-    items: &[T],
-    size: usize,
-    params: impl Fn(&T) -> [Value; N],
-) -> Vec<Value> {
-    let mut all = Vec::with_capacity(size * N);
-    for nth in 0..size {
-        if let Some(item) = items.get(nth).or(items.last()) {
-            all.extend(params(item));
-        }
-    }
-    all
-}
-
-pub(super) fn key_params(keys: &[&Key], size: usize) -> Vec<Value> {
-    filled(keys, size, |key| [bytes(key.bytes())])
-}
-
-fn row_params(row: &Record, now_ms: i64) -> [Value; 9] {
-    let body = row.body.as_ref();
-    [
-        bytes(row.key.bytes()),
-        Value::Int(row.version.packed()),
-        Value::Int(row.origin.0.into()),
-        Value::Int(row.is_tombstone().into()),
-        body.and_then(|body| body.expires_at).map_or(Value::NULL, Value::Int),
-        Value::Int(now_ms),
-        Value::Int(row.checksum().cast_signed()),
-        bytes(body.map_or(&[], |body| body.content_type.as_bytes())),
-        bytes(body.map_or(&[], |body| body.value.as_ref())),
-    ]
-}
-
-fn bytes(bytes: &[u8]) -> Value {
-    Value::Bytes(bytes.to_vec())
-}
-
-/// A count as the server takes it.
-pub(super) fn bounded(count: usize) -> Value {
-    Value::Int(i64::try_from(count).unwrap_or(i64::MAX))
-}
-
-fn number(number: u64) -> Value {
-    Value::Int(number.cast_signed())
-}
-
-/// The least bytes above all that begin with `prefix`; `None` where there are none.
-fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
-    let last = prefix.iter().rposition(|byte| *byte < u8::MAX)?;
-    let mut end = prefix[..=last].to_vec();
-    end[last] += 1;
-    Some(end)
 }
 
 impl Tables for Session<'_> {
@@ -624,25 +570,4 @@ pub(super) fn run_of(line: &mut Line) -> Result<Option<RunId>> {
     let random = Value::Int(i64::from_le_bytes(random));
     line.execute(&statements::PUT_RUN, 1, vec![random])?;
     Ok(asked(line)?.flatten())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_prefix_ends_before_the_next_one() {
-        assert_eq!(after_prefix(b"a"), Some(b"b".to_vec()));
-        assert_eq!(after_prefix(b"a\xff\xff"), Some(b"b".to_vec()));
-        assert_eq!(after_prefix(b"\xff"), None);
-        assert_eq!(after_prefix(b""), None);
-    }
-
-    #[test]
-    fn what_is_missing_repeats_the_last_item() {
-        let (a, b) = (Key::stored(Space::Data, "a"), Key::stored(Space::Data, "b"));
-        let params = key_params(&[&a, &b], 4);
-        let value = |text: &str| Value::Bytes(text.into());
-        assert_eq!(params, [value("a"), value("b"), value("b"), value("b")]);
-    }
 }

@@ -5,9 +5,9 @@
 //! (`/*M! ... */`). What comes from users is always a parameter of a prepared statement. Texts are
 //! constants, and where several statements share one round trip, numbers of ours pasted into them.
 //!
-//! Lists come in fixed sizes, so that there are few statements to prepare: [`size_of_list`] for keys,
-//! [`rows_of_insert`] for rows. What is missing to a size repeats the last item, which changes
-//! nothing.
+//! Lists come in fixed sizes, so that there are few statements to prepare: [`size_of_list`] for
+//! keys, [`rows_of_insert`] for rows. What is missing to a size repeats the last item, which
+//! changes nothing.
 
 use super::Patience;
 use crate::version::{Epoch, Seq};
@@ -114,8 +114,8 @@ pub(super) const PREAMBLE_SETS: usize = 3;
 /// One snapshot for all that follows. Each line counts in [`Begin::replies`].
 const BEGIN_READING: &str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
      START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
-/// Writing transactions are one after the other by the lock on `clock`: what is read after it is the
-/// newest, and no gaps are locked for a repeatable read that nobody needs.
+/// Writing transactions are one after the other by the lock on `clock`: what is read after it is
+/// the newest, and no gaps are locked for a repeatable read that nobody needs.
 const BEGIN_WRITING: &str = "START TRANSACTION";
 
 /// How a transaction begins; it is sent together with its first statement.
@@ -257,8 +257,8 @@ pub(super) static HEAD: Prepared = prepared(
     "SELECT version FROM `change` FORCE INDEX (PRIMARY) WHERE origin = ?
      ORDER BY version DESC LIMIT 1",
 );
-/// `origin` as a range of one: as an equality it would be planned as a `ref` access, which reads the
-/// origin's log from its beginning whatever the position.
+/// `origin` as a range of one: as an equality it would be planned as a `ref` access, which reads
+/// the origin's log from its beginning whatever the position.
 pub(super) static ENTRIES: Prepared = prepared(
     "entries",
     "SELECT version, space, id FROM `change` FORCE INDEX (PRIMARY)
@@ -276,8 +276,8 @@ pub(super) static REMOVE_ENTRIES: Prepared = prepared(
     "DELETE FROM `change` WHERE origin = ? AND version <= ? ORDER BY origin, version LIMIT 1000",
 );
 
-/// How many rows each statement of [`CLEAR`] and [`REMOVE_ENTRIES`] removes: little enough to be done
-/// within the patience for one answer.
+/// How many rows each statement of [`CLEAR`] and [`REMOVE_ENTRIES`] removes: little enough to be
+/// done within the patience for one answer.
 pub(super) const REMOVED_AT_ONCE: u64 = 1000;
 pub(super) static CLEAR: [Text; 4] = [
     text("clear data", "DELETE FROM data LIMIT 1000"),
@@ -325,8 +325,8 @@ macro_rules! stretch {
 macro_rules! row_statements {
     ($table:literal) => {
         RowStatements {
-            // One statement, thus one snapshot: whether the partition serves, what time it is there,
-            // and the rows. A value that is too large stays at the server.
+            // One statement, thus one snapshot: whether the partition serves, what time it is
+            // there, and the rows. A value that is too large stays at the server.
             points: listed(
                 concat!("points of ", $table),
                 concat!(

@@ -1,9 +1,10 @@
-//! `mysql://user[:password]@host[:port]/database[?tls=...&ca=...]`: where a partition's database is.
+//! `mysql://user[:password]@host[:port]/database[?tls=...&ca=...]`: where a partition's database
+//! is.
 //!
-//! The driver's own URLs are not for what an operator or an API client wrote: among their parameters
-//! are local files, sockets and switches that weaken the login. Here is a closed list, and every
-//! error names the part that is wrong. User, password and database are percent-decoded. The password
-//! is never shown, neither by `Display` nor by `Debug`.
+//! The driver's own URLs are not for what an operator or an API client wrote: among their
+//! parameters are local files, sockets and switches that weaken the login. Here is a closed list,
+//! and every error names the part that is wrong. User, password and database are percent-decoded.
+//! The password is never shown, neither by `Display` nor by `Debug`.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -179,7 +180,8 @@ impl MysqlUrl {
         Self { password: Some(password), ..self }
     }
 
-    /// The same with something before the name of the database, so that test runs keep to their own.
+    /// The same with something before the name of the database, so that test runs keep to their
+    /// own.
     pub fn with_database_prefix(self, prefix: &str) -> Result<Self, MysqlUrlError> {
         let database = database(format!("{prefix}{}", self.database))?;
         Ok(Self { database, ..self })
