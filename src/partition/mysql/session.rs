@@ -211,8 +211,12 @@ impl Tables for Session<'_> {
     fn identity(&mut self) -> Result<Option<Identity>> {
         let owner = match self.text(&statements::OWNER) {
             Ok(reply) => reply.rows.into_iter().next(),
-            // Ours without a clock, or another program's: then it is said here.
-            Err(failed) if failed.is_no_table() => return self.tables().map(|_| None),
+            Err(failed) if failed.is_no_table() => {
+                // Another program's tables are told here; ours stand there or not.
+                let names = self.tables()?;
+                let contradicts = names.iter().any(|name| name == "clock");
+                return if contradicts { Err(failed.into()) } else { Ok(None) };
+            }
             Err(failed) => return Err(failed.into()),
         };
         let Some(owner) = owner else { return Ok(None) };
@@ -245,7 +249,11 @@ impl Tables for Session<'_> {
             self.text(&statements::AFTER_CREATE)?;
             *self.has_begun = false;
         }
-        *self.known.run = run_of(self.line)?;
+        let Some(run) = run_of(self.line)? else {
+            let what = "the table `server_run` is neither there nor made".to_owned();
+            return Err(PartitionError::Damaged { what });
+        };
+        *self.known.run = Some(run);
         self.text(&statements::TOUCH)?;
         Ok(())
     }

@@ -1,0 +1,120 @@
+//! As whom a front end logs in: the least rights that it needs, and what it says without them.
+
+use std::error::Error as _;
+
+use datastore::partition::PartitionError;
+use datastore::partition::engine::Engine;
+use datastore::partition::mysql::{Mysql, MysqlUrl};
+use mysql::prelude::Queryable;
+use rstest::rstest;
+
+use crate::bed::{founded, identity, kind, set, value, write};
+use crate::support::mariadb::{Server, url_of};
+
+/// What `docs/mysql.md` tells operators to grant.
+const RIGHTS: &str = "SELECT, INSERT, UPDATE, DELETE, CREATE";
+const SCHEMA: &str = include_str!("../../database_definition.sql");
+
+/// A new user with these rights on a new database.
+fn user_with(rights: &str) -> (String, MysqlUrl) {
+    let server = Server::shared();
+    let database = server.database();
+    let mut admin = server.admin();
+    let account = format!("'{database}'@'127.0.0.1'");
+    admin.query_drop(format!("CREATE USER {account} IDENTIFIED BY 'se/cret'")).unwrap();
+    admin.query_drop(format!("GRANT {rights} ON {database}.* TO {account}")).unwrap();
+    let url = url_of((&database, "se%2Fcret"), server.port(), &database);
+    (database, url)
+}
+
+fn said(error: &PartitionError) -> String {
+    let cause = error.source().map_or_else(String::new, ToString::to_string);
+    format!("{error}: {cause} {error:?}")
+}
+
+#[test]
+fn the_documented_rights_are_enough_for_everything() {
+    let (_, url) = user_with(RIGHTS);
+    let mut home = founded(&Mysql::new(url));
+    write(&mut home, &[set("k", "v")]).unwrap();
+    assert_eq!(value(&mut home, "k").unwrap().as_deref(), Some(&b"v"[..]));
+    let run = home.status().unwrap().run;
+    home.barrier(run).unwrap();
+    let begin = datastore::partition::ReseedStep::Begin;
+    home.reseed(datastore::partition::ReseedNumber(0), &begin).unwrap();
+}
+
+#[test]
+fn who_loads_the_schema_by_hand_need_not_grant_create() {
+    let (database, url) = user_with("SELECT, INSERT, UPDATE, DELETE");
+    let engine = Mysql::new(url);
+    let mut home = engine.connect().unwrap();
+    assert_eq!(home.identity().unwrap(), None);
+    let refused = home.found(&identity()).unwrap_err();
+    assert_eq!(kind(&refused), "engine");
+    assert!(said(&refused).contains("CREATE command denied"), "{}", said(&refused));
+    Server::shared().admin_of(&database).query_drop(SCHEMA).unwrap();
+    let mut home = engine.connect().unwrap();
+    assert_eq!(home.identity().unwrap(), None, "empty until founded");
+    assert_eq!(home.found(&identity()).unwrap(), identity());
+}
+
+#[rstest]
+#[case("SELECT")]
+#[case("INSERT")]
+#[case("UPDATE")]
+#[case("DELETE")]
+fn each_of_the_rights_is_needed(#[case] right: &str) {
+    let (database, url) = user_with(RIGHTS);
+    let engine = Mysql::new(url);
+    let mut home = founded(&engine);
+    write(&mut home, &[set("k", "v")]).unwrap();
+    let revoke = format!("REVOKE {right} ON {database}.* FROM '{database}'@'127.0.0.1'");
+    Server::shared().admin().query_drop(revoke).unwrap();
+    // Rights are looked up anew at the next connection at the latest.
+    let work = || {
+        let mut home = engine.connect()?;
+        home.identity()?;
+        write(&mut home, &[set("k", "w")])?;
+        home.reseed(Default::default(), &datastore::partition::ReseedStep::Begin)
+    };
+    let error = work().unwrap_err();
+    assert_eq!(kind(&error), "engine", "{error:?}");
+    assert!(said(&error).contains(&format!("{right} command denied")), "{}", said(&error));
+}
+
+#[test]
+fn who_is_not_let_in_is_told_why_without_secrets() {
+    let (database, url) = user_with(RIGHTS);
+    let port = Server::shared().port();
+    for (user, password, database, says) in [
+        (database.as_str(), "se%2Fcret%21", database.as_str(), "Access denied"),
+        ("nobody", "se%2Fcret", database.as_str(), "Access denied"),
+        (database.as_str(), "se%2Fcret", "mysql", "Access denied"),
+    ] {
+        let engine = Mysql::new(url_of((user, password), port, database));
+        let error = engine.connect().map(drop).unwrap_err();
+        assert_eq!(kind(&error), "unreachable", "{error:?}");
+        assert!(said(&error).contains(says), "{}", said(&error));
+        assert!(!said(&error).contains("se/cret"), "{}", said(&error));
+    }
+    let unknown = Server::shared().engine("no_such_database").connect().map(drop).unwrap_err();
+    assert!(said(&unknown).contains("Unknown database"), "{}", said(&unknown));
+    let nobody_listens = url.to_string().replace(":***", ":x").replace(&port.to_string(), "1");
+    let engine = Mysql::new(nobody_listens.parse().unwrap());
+    let error = engine.connect().map(drop).unwrap_err();
+    assert_eq!(kind(&error), "unreachable", "{error:?}");
+}
+
+#[test]
+fn a_server_without_tls_is_refused_where_it_is_required_and_taken_where_it_is_preferred() {
+    let (_, url) = user_with(RIGHTS);
+    let with = |tls: &str| {
+        let url = url.to_string().replace("***", "se%2Fcret").replace("disabled", tls);
+        Mysql::new(url.parse().unwrap()).connect().map(drop)
+    };
+    with("preferred").unwrap();
+    let error = with("required").unwrap_err();
+    assert_eq!(kind(&error), "unreachable");
+    assert!(said(&error).contains("secure connection"), "{}", said(&error));
+}

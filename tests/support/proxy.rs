@@ -1,0 +1,319 @@
+//! A way to a server that breaks on command: late, held back, one-way, cut, or answered by somebody
+//! else.
+//!
+//! What the client sends is followed packet by packet, so that a fault can strike at the n-th
+//! command of a connection: a packet numbered 0 begins one. What the server sends is passed on as
+//! it comes.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+/// Nothing is held back for longer, whatever a test forgot.
+const HELD_MAX: Duration = Duration::from_secs(60);
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    ToServer,
+    ToClient,
+}
+
+/// What happens to bytes on their way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traffic {
+    /// They go on at once.
+    Free,
+    /// They go on so much later.
+    Late(Duration),
+    /// They wait until the way is free again, and then go on.
+    Held,
+    /// They vanish, and nobody is told.
+    Lost,
+    /// So many go on, then the connection is cut.
+    CutAfter(usize),
+}
+
+/// What happens to one command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strike {
+    /// The server never sees it, and the connection is cut.
+    CutBefore,
+    /// The server answers it, and the connection is cut instead of the answer.
+    CutAnswer,
+    /// The server never sees it; the client is told this error.
+    Error(u16),
+    /// The server answers; the answer is held back until the way is free again.
+    HoldAnswer,
+}
+
+struct State {
+    to_server: Traffic,
+    to_client: Traffic,
+    /// After how many commands to strike, and how.
+    strike: Option<(usize, Strike)>,
+    /// Whether it struck.
+    has_struck: bool,
+    /// Commands since the last [`Proxy::strike_at`].
+    commands: usize,
+    streams: Vec<TcpStream>,
+    is_over: bool,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    server: u16,
+}
+
+/// A proxy to a server on this machine; it ends its connections when dropped.
+pub struct Proxy {
+    shared: Arc<Shared>,
+    port: u16,
+}
+
+impl Proxy {
+    /// Listens on a free port for connections to `server`.
+    pub fn to(server: u16) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let port = listener.local_addr().expect("it is bound").port();
+        let state = State {
+            to_server: Traffic::Free,
+            to_client: Traffic::Free,
+            strike: None,
+            has_struck: false,
+            commands: 0,
+            streams: Vec::new(),
+            is_over: false,
+        };
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), server });
+        let accepting = Arc::clone(&shared);
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                if accepting.state().is_over {
+                    return;
+                }
+                connect(&accepting, client);
+            }
+        });
+        Self { shared, port }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Sets what happens to all bytes on a way, those that are held included.
+    pub fn set(&self, way: Way, traffic: Traffic) {
+        let mut state = self.shared.state();
+        match way {
+            Way::ToServer => state.to_server = traffic,
+            Way::ToClient => state.to_client = traffic,
+        }
+        self.shared.changed.notify_all();
+    }
+
+    /// Everything goes its way again.
+    pub fn heal(&self) {
+        self.set(Way::ToServer, Traffic::Free);
+        self.set(Way::ToClient, Traffic::Free);
+    }
+
+    /// Strikes at the `nth` command from now on, counted from 0 over all connections; once.
+    pub fn strike_at(&self, nth: usize, strike: Strike) {
+        let mut state = self.shared.state();
+        state.strike = Some((nth, strike));
+        state.has_struck = false;
+        state.commands = 0;
+    }
+
+    /// Strikes no more; whether it did.
+    pub fn has_struck(&self) -> bool {
+        let mut state = self.shared.state();
+        state.strike = None;
+        state.has_struck
+    }
+
+    /// How many commands were sent since the last call of [`Proxy::strike_at`].
+    pub fn commands(&self) -> usize {
+        self.shared.state().commands
+    }
+
+    /// Cuts every connection.
+    pub fn cut(&self) {
+        self.shared.cut();
+    }
+
+    /// Waits until bytes for the client are held back, or were lost.
+    pub fn wait_until_struck(&self) {
+        let state = self.shared.state();
+        let waits = |state: &mut State| !state.has_struck;
+        let waited = self.shared.changed.wait_timeout_while(state, HELD_MAX, waits);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        assert!(state.has_struck, "nothing was struck");
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.state().is_over = true;
+        self.shared.cut();
+        self.shared.changed.notify_all();
+        // Wakes whoever accepts.
+        drop(TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)));
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cut(&self) {
+        for stream in self.state().streams.drain(..) {
+            // It may be closed already.
+            drop(stream.shutdown(Shutdown::Both));
+        }
+    }
+
+    /// Waits for the way to let bytes pass; how many of `bytes` may, and whether that is the end.
+    fn pass(&self, way: Way, bytes: usize) -> (usize, bool) {
+        let of = |state: &State| match way {
+            Way::ToServer => state.to_server,
+            Way::ToClient => state.to_client,
+        };
+        let state = self.state();
+        if let Traffic::Late(by) = of(&state) {
+            // Until the proxy is over, or so long.
+            let waited = self.changed.wait_timeout_while(state, by, |state| !state.is_over);
+            drop(waited);
+            return (bytes, false);
+        }
+        let held = |state: &mut State| of(state) == Traffic::Held && !state.is_over;
+        let waited = self.changed.wait_timeout_while(state, HELD_MAX, held);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        match of(&state) {
+            Traffic::Free | Traffic::Late(_) => (bytes, false),
+            Traffic::Held => (0, true),
+            Traffic::Lost => (0, false),
+            Traffic::CutAfter(left) => {
+                let after = Traffic::CutAfter(left.saturating_sub(bytes));
+                match way {
+                    Way::ToServer => state.to_server = after,
+                    Way::ToClient => state.to_client = after,
+                }
+                (bytes.min(left), bytes >= left)
+            }
+        }
+    }
+
+    /// Counts a command; what strikes it.
+    fn command(&self) -> Option<Strike> {
+        let mut state = self.state();
+        let nth = state.commands;
+        state.commands += 1;
+        let (at, strike) = state.strike?;
+        if at != nth {
+            return None;
+        }
+        state.strike = None;
+        state.has_struck = true;
+        if strike == Strike::HoldAnswer {
+            state.to_client = Traffic::Held;
+        }
+        self.changed.notify_all();
+        Some(strike)
+    }
+}
+
+fn connect(shared: &Arc<Shared>, client: TcpStream) {
+    let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, shared.server)) else { return };
+    let (Ok(client_2), Ok(server_2)) = (client.try_clone(), server.try_clone()) else { return };
+    let (Ok(client_3), Ok(server_3)) = (client.try_clone(), server.try_clone()) else { return };
+    for stream in [&client, &server] {
+        drop(stream.set_nodelay(true));
+    }
+    shared.state().streams.extend([client_3, server_3]);
+    // Whether the answer that comes next is cut instead of passed on.
+    let cut_answer = Arc::new(Mutex::new(false));
+    let (up, down) = (Arc::clone(shared), Arc::clone(shared));
+    let cut = Arc::clone(&cut_answer);
+    std::thread::spawn(move || {
+        let mut link = Link { shared: up, from: client, to: server };
+        link.follow_commands(&cut_answer);
+        link.close();
+    });
+    std::thread::spawn(move || {
+        let mut link = Link { shared: down, from: server_2, to: client_2 };
+        link.pass_on(&cut);
+        link.close();
+    });
+}
+
+/// One way of one connection.
+struct Link {
+    shared: Arc<Shared>,
+    from: TcpStream,
+    to: TcpStream,
+}
+
+impl Link {
+    fn close(&self) {
+        drop(self.from.shutdown(Shutdown::Both));
+        drop(self.to.shutdown(Shutdown::Both));
+    }
+
+    /// Passes bytes on as the way allows; `false`: the connection ends.
+    fn send(&mut self, way: Way, bytes: &[u8]) -> bool {
+        let (passing, ends) = self.shared.pass(way, bytes.len());
+        self.to.write_all(&bytes[..passing]).is_ok() && !ends
+    }
+
+    fn pass_on(&mut self, cut: &Mutex<bool>) {
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(read @ 1..) = self.from.read(&mut buffer) {
+            let cut = *cut.lock().unwrap_or_else(PoisonError::into_inner);
+            if cut || !self.send(Way::ToClient, &buffer[..read]) {
+                return;
+            }
+        }
+    }
+
+    /// Passes on packet by packet.
+    fn follow_commands(&mut self, cut_answer: &Mutex<bool>) {
+        let mut header = [0; 4];
+        while self.from.read_exact(&mut header).is_ok() {
+            let [a, b, c, number] = header;
+            let mut packet = header.to_vec();
+            packet.resize(4 + u32::from_le_bytes([a, b, c, 0]) as usize, 0);
+            if self.from.read_exact(&mut packet[4..]).is_err() {
+                return;
+            }
+            let strike = if number == 0 { self.shared.command() } else { None };
+            let goes_on = match strike {
+                None | Some(Strike::HoldAnswer) => self.send(Way::ToServer, &packet),
+                Some(Strike::CutBefore) => false,
+                Some(Strike::CutAnswer) => {
+                    *cut_answer.lock().unwrap_or_else(PoisonError::into_inner) = true;
+                    self.send(Way::ToServer, &packet)
+                }
+                Some(Strike::Error(code)) => self.from.write_all(&error_packet(code)).is_ok(),
+            };
+            if !goes_on {
+                return;
+            }
+        }
+    }
+}
+
+/// The server's way to say that it refuses a command.
+fn error_packet(code: u16) -> Vec<u8> {
+    let mut payload = vec![0xff];
+    payload.extend(code.to_le_bytes());
+    payload.extend(b"#HY000planted by the proxy");
+    let length = u32::try_from(payload.len()).expect("it is short").to_le_bytes();
+    let mut packet = vec![length[0], length[1], length[2], 1];
+    packet.extend(payload);
+    packet
+}
