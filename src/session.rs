@@ -69,3 +69,48 @@ pub fn cover(
         None => Ok(()),
     }
 }
+
+/// Reads what `get` asks for on behalf of many, and judges for each token whether the partition
+/// covers it: for `None` what was read may be served, else it is behind by that. One question for
+/// the vector serves all of them.
+pub fn get_judged(
+    partition: &mut dyn Partition,
+    seen: &mut Seen,
+    get: &Get<'_>,
+    tokens: &[&Vector],
+) -> Result<(Fetched, Vec<Option<Behind>>)> {
+    // Twice, as above.
+    for _ in 0..2 {
+        let behind = judge(partition, seen, tokens)?;
+        let fetched = partition.get(get)?;
+        let known = seen.0.as_ref().map(|(reseed, _)| *reseed);
+        if known.is_none_or(|known| known == fetched.reseed) || !Rule::VectorOfReseed.in_force() {
+            return Ok((fetched, behind));
+        }
+        seen.0 = None;
+    }
+    Err(Refusal::Reseeding.into())
+}
+
+/// The first origin whose log a partition does not have as far as a token, and how far that is.
+pub type Behind = (PartitionId, Version);
+
+fn judge(
+    partition: &mut dyn Partition,
+    seen: &mut Seen,
+    tokens: &[&Vector],
+) -> Result<Vec<Option<Behind>>> {
+    let covers = |seen: &Seen, token: &Vector| {
+        let known = seen.0.as_ref().is_some_and(|(_, vector)| vector.covers(token));
+        known || token.is_empty() || !Rule::SessionCovered.in_force()
+    };
+    if !tokens.iter().all(|token| covers(seen, token)) {
+        let status = partition.status()?;
+        seen.0 = Some((status.reseed, status.vector));
+    }
+    let behind = |token: &&Vector| match &seen.0 {
+        Some((_, vector)) if !covers(seen, token) => vector.first_uncovered(token),
+        Some(_) | None => None,
+    };
+    Ok(tokens.iter().map(behind).collect())
+}

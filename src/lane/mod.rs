@@ -11,6 +11,8 @@
 
 pub mod batch;
 pub mod checked;
+pub mod point;
+pub mod pool;
 pub mod read;
 pub mod write;
 

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use super::batch::{self, BatchError};
 use super::{Connect, Deadline, LaneError, LaneLimits};
 use crate::clock::Clock;
-use crate::partition::Partition;
+use crate::partition::{Partition, PartitionError};
 use crate::topology::Topology;
 use crate::version::PartitionId;
 use crate::write::{Outcome, Write};
@@ -175,6 +175,7 @@ impl Lane {
         writes: &[Write],
     ) -> Vec<Result<Outcome, BatchError>> {
         let topology = self.parts.topology.load_full();
+        let was_open = connection.is_some();
         let mut open = match connection.take() {
             Some(open) => open,
             None => match self.open(&topology) {
@@ -193,6 +194,11 @@ impl Lane {
         });
         if !in_doubt {
             *connection = Some(open);
+        } else if was_open && answers.iter().all(is_unreachable) {
+            // The server, or something on the way, ended the connection while nobody used it.
+            // Certainly nothing was written: over a new one it is tried once.
+            drop(open);
+            return self.commit(connection, writes);
         }
         answers
     }
@@ -214,6 +220,16 @@ impl Lane {
         let fresh = Arc::new(stored);
         self.parts.topology.store(Arc::clone(&fresh));
         Some(fresh)
+    }
+}
+
+fn is_unreachable(answer: &Result<Outcome, BatchError>) -> bool {
+    match answer {
+        Err(BatchError::NotWritten(error)) => matches!(**error, PartitionError::Unreachable(_)),
+        Ok(_)
+        | Err(
+            BatchError::OutcomeUnknown(_) | BatchError::Moved { .. } | BatchError::Fenced { .. },
+        ) => false,
     }
 }
 

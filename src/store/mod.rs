@@ -17,6 +17,7 @@ use arc_swap::ArcSwap;
 use self::answer::{List, Need, Read, Serving, StoreError, Written};
 use crate::clock::Clock;
 use crate::jobs::SyncJob;
+use crate::lane::point::{Point, PointError, PointLane};
 use crate::lane::read::{LocalReaders, ReadLane, Reader};
 use crate::lane::write::{WriteLane, WriteLaneParts};
 use crate::lane::{Connect, Deadline, LaneError, LaneLimits};
@@ -30,7 +31,7 @@ use crate::version::{PartitionId, SetId};
 use crate::write::Write;
 
 /// Values up to here are read on the thread that asks, where the engine is local.
-const INLINE_BYTES_MAX: usize = 64 << 10;
+const INLINE_BYTES_MAX: usize = crate::lane::point::INLINE_BYTES_MAX;
 /// Connections kept for reads on the thread that asks: a few per web worker.
 const LOCAL_READERS_MAX: usize = 16;
 /// How long a session read waits for a pull before it is refused.
@@ -72,6 +73,8 @@ struct Lanes {
     write: WriteLane,
     read: ReadLane,
     local: LocalReaders,
+    /// Point reads, where the partition is not local.
+    points: Option<PointLane>,
     trouble: Mutex<Option<&'static str>>,
 }
 
@@ -103,6 +106,39 @@ impl Lanes {
             Err(SessionError::Partition(error)) => self.note(Some(error.in_public())),
         }
         Ok(result?)
+    }
+
+    /// Reads one key over the point lane, together with whatever else is waiting there.
+    async fn point(
+        &self,
+        points: &PointLane,
+        key: &Key,
+        needed: &Vector,
+        (deadline, patience): (Deadline, Duration),
+    ) -> Result<Point, Miss> {
+        let answer = points.get(key.clone(), needed.clone(), deadline);
+        let answer = tokio::time::timeout(patience, answer).await;
+        let answer = answer.unwrap_or(Err(PointError::Lane(LaneError::DeadlinePassed)));
+        match &answer {
+            Ok(_) | Err(PointError::Behind(_)) => self.note(None),
+            Err(PointError::Lane(LaneError::Failed(error))) => self.note(Some(error.in_public())),
+            Err(PointError::Lane(_)) => {}
+        }
+        answer.map_err(|error| match error {
+            PointError::Behind((origin, version)) => Miss::Behind(origin, version),
+            PointError::Lane(error) => Miss::Lane(error),
+        })
+    }
+}
+
+/// A row, and whether it is visible at `now_ms`.
+fn shown(found: Option<Found>, now_ms: i64) -> Option<(Record, bool)> {
+    match found {
+        Some(Found::Row(row)) => {
+            let visible = row.visible(now_ms).is_some();
+            Some((row, visible))
+        }
+        Some(Found::Large { .. }) | None => None,
     }
 }
 
@@ -181,8 +217,13 @@ impl Store {
                 parts.limits,
             )?;
             let local = LocalReaders::new(Arc::clone(&served.connect), LOCAL_READERS_MAX);
+            let (name, connect) = (&served.serving.name, &served.connect);
+            let points = (!served.is_local)
+                .then(|| PointLane::start(name, connect, &parts.clock, parts.limits))
+                .transpose()?;
             let id = served.serving.id;
-            lanes.insert(id, Lanes { served, write, read, local, trouble: Mutex::default() });
+            let trouble = Mutex::default();
+            lanes.insert(id, Lanes { served, write, read, local, points, trouble });
         }
         Ok(Self {
             set: parts.set,
@@ -363,6 +404,12 @@ impl Store {
         key: &Key,
         needed: Vector,
     ) -> Result<Option<(Record, bool)>, Miss> {
+        if let Some(points) = &lanes.points {
+            let point = lanes.point(points, key, &needed, self.deadline()).await?;
+            if !matches!(point.found, Some(Found::Large { .. })) {
+                return Ok(shown(point.found, point.now_ms));
+            }
+        }
         let get = |inline_bytes_max: usize| {
             let (key, needed) = (key.clone(), needed.clone());
             move |reader: &mut Reader| {
@@ -371,18 +418,13 @@ impl Store {
             }
         };
         let deadline = self.deadline();
-        let mut fetched = lanes.read(true, deadline, get(INLINE_BYTES_MAX)).await?;
+        // Large values of distant partitions come here, too: read singly, off the point lane.
+        let inline_bytes_max = if lanes.points.is_some() { usize::MAX } else { INLINE_BYTES_MAX };
+        let mut fetched = lanes.read(true, deadline, get(inline_bytes_max)).await?;
         if matches!(fetched.rows.first(), Some(Some(Found::Large { .. }))) {
             fetched = lanes.read(false, deadline, get(usize::MAX)).await?;
         }
-        let now_ms = fetched.now_ms;
-        Ok(match fetched.rows.pop().flatten() {
-            Some(Found::Row(row)) => {
-                let visible = row.visible(now_ms).is_some();
-                Some((row, visible))
-            }
-            Some(Found::Large { .. }) | None => None,
-        })
+        Ok(shown(fetched.rows.pop().flatten(), fetched.now_ms))
     }
 
     /// Runs a read at the partition that the need allows.

@@ -5,6 +5,7 @@
 
 mod bed;
 mod faults;
+mod lanes;
 mod late;
 mod plans;
 mod rights;

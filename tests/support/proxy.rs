@@ -44,7 +44,7 @@ pub enum Strike {
     CutAnswer,
     /// The server never sees it; the client is told this error.
     Error(u16),
-    /// The server answers; the answer is held back until the way is free again.
+    /// The server answers; the answer is held back until [`Proxy::heal`], on this connection.
     HoldAnswer,
 }
 
@@ -57,8 +57,19 @@ struct State {
     has_struck: bool,
     /// Commands since the last [`Proxy::strike_at`].
     commands: usize,
+    /// How often all was healed.
+    heals: u64,
     streams: Vec<TcpStream>,
     is_over: bool,
+}
+
+/// What becomes of the answers on one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Passed,
+    Cut,
+    /// Until so many heals.
+    Held(u64),
 }
 
 struct Shared {
@@ -84,6 +95,7 @@ impl Proxy {
             strike: None,
             has_struck: false,
             commands: 0,
+            heals: 0,
             streams: Vec::new(),
             is_over: false,
         };
@@ -116,6 +128,7 @@ impl Proxy {
 
     /// Everything goes its way again.
     pub fn heal(&self) {
+        self.shared.state().heals += 1;
         self.set(Way::ToServer, Traffic::Free);
         self.set(Way::ToClient, Traffic::Free);
     }
@@ -133,6 +146,11 @@ impl Proxy {
         let mut state = self.shared.state();
         state.strike = None;
         state.has_struck
+    }
+
+    /// Whether it struck already.
+    pub fn is_striking(&self) -> bool {
+        self.shared.state().has_struck
     }
 
     /// How many commands were sent since the last call of [`Proxy::strike_at`].
@@ -208,6 +226,12 @@ impl Shared {
         }
     }
 
+    fn wait_for_heals(&self, heals: u64) {
+        let state = self.state();
+        let waits = |state: &mut State| state.heals < heals && !state.is_over;
+        drop(self.changed.wait_timeout_while(state, HELD_MAX, waits));
+    }
+
     /// Counts a command; what strikes it.
     fn command(&self) -> Option<Strike> {
         let mut state = self.state();
@@ -219,9 +243,6 @@ impl Shared {
         }
         state.strike = None;
         state.has_struck = true;
-        if strike == Strike::HoldAnswer {
-            state.to_client = Traffic::Held;
-        }
         self.changed.notify_all();
         Some(strike)
     }
@@ -235,18 +256,17 @@ fn connect(shared: &Arc<Shared>, client: TcpStream) {
         drop(stream.set_nodelay(true));
     }
     shared.state().streams.extend([client_3, server_3]);
-    // Whether the answer that comes next is cut instead of passed on.
-    let cut_answer = Arc::new(Mutex::new(false));
+    let fate = Arc::new(Mutex::new(Fate::Passed));
     let (up, down) = (Arc::clone(shared), Arc::clone(shared));
-    let cut = Arc::clone(&cut_answer);
+    let of_answers = Arc::clone(&fate);
     std::thread::spawn(move || {
         let mut link = Link { shared: up, from: client, to: server };
-        link.follow_commands(&cut_answer);
+        link.follow_commands(&fate);
         link.close();
     });
     std::thread::spawn(move || {
         let mut link = Link { shared: down, from: server_2, to: client_2 };
-        link.pass_on(&cut);
+        link.pass_on(&of_answers);
         link.close();
     });
 }
@@ -270,18 +290,23 @@ impl Link {
         self.to.write_all(&bytes[..passing]).is_ok() && !ends
     }
 
-    fn pass_on(&mut self, cut: &Mutex<bool>) {
+    fn pass_on(&mut self, fate: &Mutex<Fate>) {
         let mut buffer = vec![0; 64 << 10];
         while let Ok(read @ 1..) = self.from.read(&mut buffer) {
-            let cut = *cut.lock().unwrap_or_else(PoisonError::into_inner);
-            if cut || !self.send(Way::ToClient, &buffer[..read]) {
+            let fate = *fate.lock().unwrap_or_else(PoisonError::into_inner);
+            match fate {
+                Fate::Passed => {}
+                Fate::Cut => return,
+                Fate::Held(heals) => self.shared.wait_for_heals(heals),
+            }
+            if !self.send(Way::ToClient, &buffer[..read]) {
                 return;
             }
         }
     }
 
     /// Passes on packet by packet.
-    fn follow_commands(&mut self, cut_answer: &Mutex<bool>) {
+    fn follow_commands(&mut self, fate: &Mutex<Fate>) {
         let mut header = [0; 4];
         while self.from.read_exact(&mut header).is_ok() {
             let [a, b, c, number] = header;
@@ -290,12 +315,18 @@ impl Link {
             if self.from.read_exact(&mut packet[4..]).is_err() {
                 return;
             }
+            let set = |now| *fate.lock().unwrap_or_else(PoisonError::into_inner) = now;
             let strike = if number == 0 { self.shared.command() } else { None };
             let goes_on = match strike {
-                None | Some(Strike::HoldAnswer) => self.send(Way::ToServer, &packet),
+                None => self.send(Way::ToServer, &packet),
                 Some(Strike::CutBefore) => false,
                 Some(Strike::CutAnswer) => {
-                    *cut_answer.lock().unwrap_or_else(PoisonError::into_inner) = true;
+                    set(Fate::Cut);
+                    self.send(Way::ToServer, &packet)
+                }
+                Some(Strike::HoldAnswer) => {
+                    let heals = self.shared.state().heals + 1;
+                    set(Fate::Held(heals));
                     self.send(Way::ToServer, &packet)
                 }
                 Some(Strike::Error(code)) => self.from.write_all(&error_packet(code)).is_ok(),

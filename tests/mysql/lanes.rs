@@ -1,0 +1,311 @@
+//! Lanes, pool and store over a real server: what waits is read at once, tokens hold, connections
+//! that broke are made anew, and nobody gets another's answer.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use datastore::clock::{Clock, Manual, System};
+use datastore::jobs::SyncJob;
+use datastore::lane::point::{PointError, PointLane};
+use datastore::lane::pool::Pool;
+use datastore::lane::{Connect, Deadline, LaneError, LaneLimits};
+use datastore::partition::engine::{Engine, EngineKind};
+use datastore::partition::memory::Memory;
+use datastore::partition::mysql::Mysql;
+use datastore::partition::{Found, Partition, PartitionError, Result};
+use datastore::store::answer::{Need, Serving};
+use datastore::store::{Served, Store, StoreParts};
+use datastore::sync::round::{Member, Round};
+use datastore::topology::{Role, Topology};
+use datastore::vector::{Token, Vector};
+use datastore::version::{Epoch, PartitionId, RunId, SetId, Version};
+use datastore::write::Write;
+
+use crate::bed::{Connection, SHORT, founded, key, kind, set, write};
+use crate::support::mariadb::Server;
+use crate::support::proxy::{Proxy, Strike};
+
+/// Makes connections and counts them.
+struct Counted {
+    engine: Box<dyn Engine>,
+    made: AtomicUsize,
+}
+
+impl Counted {
+    fn new(engine: impl Engine + 'static) -> Arc<Self> {
+        Arc::new(Self { engine: Box::new(engine), made: AtomicUsize::new(0) })
+    }
+
+    fn made(&self) -> usize {
+        self.made.load(Ordering::SeqCst)
+    }
+}
+
+impl Connect for Counted {
+    fn connect(&self) -> Result<Connection> {
+        self.made.fetch_add(1, Ordering::SeqCst);
+        self.engine.connect()
+    }
+}
+
+/// A partition behind a proxy, with values that name their keys.
+struct Home {
+    proxy: Proxy,
+    connect: Arc<Counted>,
+    direct: Connection,
+    clock: Arc<dyn Clock>,
+}
+
+const KEYS: usize = 200;
+
+fn name(nth: usize) -> String {
+    format!("key {}", nth % KEYS)
+}
+
+fn home() -> Home {
+    let server = Server::shared();
+    let database = server.database();
+    let mut direct = founded(&server.engine(&database));
+    let writes: Vec<Write> = (0..KEYS).map(|n| set(name(n), format!("of {}", name(n)))).collect();
+    write(&mut direct, &writes).unwrap();
+    let proxy = Proxy::to(server.port());
+    let url = server.url_by(proxy.port(), &database);
+    let connect = Counted::new(Mysql::new(url).with_patience(SHORT));
+    Home { proxy, connect, direct, clock: Arc::new(System::new()) }
+}
+
+impl Home {
+    fn lane(&self, limits: LaneLimits) -> PointLane {
+        let connect = Arc::clone(&self.connect) as Arc<dyn Connect>;
+        PointLane::start("test", &connect, &self.clock, limits).unwrap()
+    }
+
+    fn deadline(&self) -> Deadline {
+        Deadline(self.clock.monotonic() + Duration::from_secs(30))
+    }
+}
+
+fn served(point: &datastore::lane::point::Point) -> Option<String> {
+    match point.found.as_ref()? {
+        Found::Row(row) => Some(String::from_utf8(row.body.as_ref()?.value.to_vec()).unwrap()),
+        Found::Large { bytes } => Some(format!("{bytes} bytes")),
+    }
+}
+
+/// Runs all of `futures` at once.
+async fn all<T: Send + 'static>(
+    futures: impl Iterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Vec<T> {
+    let tasks: Vec<_> = futures.map(tokio::spawn).collect();
+    let mut results = Vec::new();
+    for task in tasks {
+        results.push(task.await.unwrap());
+    }
+    results
+}
+
+#[tokio::test]
+async fn what_waits_is_read_at_once_and_everybody_gets_his_own() {
+    const READS: usize = 2_000;
+    let home = home();
+    let lane = Arc::new(home.lane(LaneLimits::default()));
+    home.proxy.strike_at(usize::MAX, Strike::CutBefore);
+    let deadline = home.deadline();
+    let reads = (0..READS).map(|nth| {
+        let lane = Arc::clone(&lane);
+        async move { lane.get(key(name(nth)), Vector::new(), deadline).await }
+    });
+    for (nth, answer) in all(reads).await.into_iter().enumerate() {
+        assert_eq!(served(&answer.unwrap()), Some(format!("of {}", name(nth))));
+    }
+    let commands = home.proxy.commands();
+    assert!(commands < READS / 4, "{commands} commands for {READS} reads");
+    assert_eq!(home.connect.made(), LaneLimits::default().read_threads);
+}
+
+#[tokio::test]
+async fn a_token_is_covered_or_the_reader_is_told() {
+    let mut home = home();
+    let lane = home.lane(LaneLimits { read_threads: 1, ..LaneLimits::default() });
+    let vector = home.direct.status().unwrap().vector;
+    let own = PartitionId(1);
+    let one = |token: Vector| lane.get(key("key 1"), token, home.deadline());
+    assert_eq!(served(&one(vector.clone()).await.unwrap()).as_deref(), Some("of key 1"));
+    let next = Version::new(Epoch::FIRST, vector.get(own).seq().advanced(1).unwrap());
+    let ahead: Vector = [(own, next)].into_iter().collect();
+    match one(ahead.clone()).await {
+        Err(PointError::Behind(behind)) => assert_eq!(behind, (own, next)),
+        other => panic!("{other:?}"),
+    }
+    assert!(one(Vector::new()).await.is_ok(), "others are served");
+    home.direct.commit(Epoch::FIRST, &[set("key 1", "new")]).unwrap();
+    let one = |token: Vector| lane.get(key("key 1"), token, home.deadline());
+    assert_eq!(served(&one(ahead).await.unwrap()).as_deref(), Some("new"), "RYW-1");
+}
+
+#[tokio::test]
+async fn queue_and_deadline_bound_what_waits() {
+    let home = home();
+    let lane =
+        Arc::new(home.lane(LaneLimits { queue_max: 8, read_threads: 1, ..LaneLimits::default() }));
+    let late = lane.get(key("key 1"), Vector::new(), Deadline(Duration::ZERO)).await;
+    assert!(matches!(late, Err(PointError::Lane(LaneError::DeadlinePassed))), "{late:?}");
+    // The server's answer is held back, so that the lane is busy.
+    home.proxy.strike_at(0, Strike::HoldAnswer);
+    let deadline = home.deadline();
+    let shared = Arc::clone(&lane);
+    let reads = (0..40).map(move |nth| {
+        let lane = Arc::clone(&shared);
+        async move { lane.get(key(name(nth)), Vector::new(), deadline).await }
+    });
+    let waiting = tokio::spawn(all(reads));
+    while !home.proxy.is_striking() {
+        tokio::task::yield_now().await;
+    }
+    home.proxy.heal();
+    let answers = waiting.await.unwrap();
+    let refused = |answer: &&_| matches!(answer, Err(PointError::Lane(LaneError::Overloaded)));
+    let refused = answers.iter().filter(refused).count();
+    assert!(refused > 0 && refused < 40, "{refused} of 40");
+}
+
+#[tokio::test]
+async fn timed_out_answers_never_reach_anybody_else() {
+    let home = home();
+    let lane = home.lane(LaneLimits { read_threads: 1, ..LaneLimits::default() });
+    let lane = Arc::new(lane);
+    lane.get(key("key 1"), Vector::new(), home.deadline()).await.unwrap();
+    for round in 0..4 {
+        home.proxy.strike_at(round % 2, Strike::HoldAnswer);
+        let deadline = home.deadline();
+        let shared = Arc::clone(&lane);
+        let reads = (0..100).map(move |nth| {
+            let lane = Arc::clone(&shared);
+            async move { lane.get(key(name(nth + 7 * round)), Vector::new(), deadline).await }
+        });
+        let reads = tokio::spawn(all(reads));
+        // It is delivered after all, but only once its reader has given up and connected anew.
+        let before = home.connect.made();
+        let patience = home.clock.monotonic() + 5 * SHORT.answer;
+        while home.connect.made() == before {
+            assert!(home.clock.monotonic() < patience, "nobody gave up");
+            tokio::task::yield_now().await;
+        }
+        home.proxy.heal();
+        for (nth, answer) in reads.await.unwrap().into_iter().enumerate() {
+            match answer {
+                Ok(point) => {
+                    let own = name(nth + 7 * round);
+                    assert_eq!(served(&point), Some(format!("of {own}")), "TALK-1");
+                }
+                Err(other) => panic!("tried again over a connection that holds nothing: {other:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pool_keeps_what_is_whole_and_tells_what_is_wrong() {
+    let home = home();
+    let clock = Arc::new(Manual::at(0));
+    let connect = Arc::clone(&home.connect) as Arc<dyn Connect>;
+    let pool = Pool::new(connect, Arc::clone(&clock) as _, 2);
+    assert_eq!(home.connect.made(), 0, "none is made before it is needed");
+    for _ in 0..3 {
+        pool.take().unwrap().status().unwrap();
+    }
+    assert_eq!(home.connect.made(), 1);
+    home.proxy.strike_at(usize::MAX, Strike::CutBefore);
+    pool.take().unwrap().identity().unwrap();
+    assert_eq!(home.proxy.commands(), 3, "nothing is sent but what is asked");
+    // In doubt: not used again.
+    home.proxy.strike_at(0, Strike::CutAnswer);
+    assert_eq!(kind(&pool.take().unwrap().status().unwrap_err()), "unreachable");
+    pool.take().unwrap().status().unwrap();
+    assert_eq!(home.connect.made(), 2);
+    // Idle for too long: not used again.
+    clock.advance_ms(61_000);
+    pool.take().unwrap().status().unwrap();
+    assert_eq!(home.connect.made(), 3);
+    // All in use: whoever comes is told in time.
+    let (first, second) = (pool.take().unwrap(), pool.take().unwrap());
+    assert_eq!(kind(&pool.take().map(drop).unwrap_err()), "busy");
+    drop((first, second));
+}
+
+#[test]
+fn a_pool_says_why_it_cannot_connect() {
+    let server = Server::shared();
+    let connect = Counted::new(server.engine("no_such_database"));
+    let pool = Pool::new(connect, Arc::new(System::new()), 2);
+    let error = pool.take().map(drop).unwrap_err();
+    assert!(matches!(&error, PartitionError::Unreachable(_)), "{error:?}");
+    assert!(format!("{error:?}").contains("Unknown database"), "{error:?}");
+}
+
+/// A front end with one master on a server.
+fn store(home: &Home) -> Store {
+    let roles = BTreeMap::from([("store_1".to_owned(), Role::Master)]);
+    let topology = Arc::new(ArcSwap::from_pointee(Topology::found(&roles).unwrap()));
+    let name: Arc<str> = "store_1".into();
+    let connect = Arc::clone(&home.connect) as Arc<dyn Connect>;
+    let pool = Pool::new(Arc::clone(&connect), Arc::clone(&home.clock), 2);
+    let member = Member { id: PartitionId(1), name: Arc::clone(&name), connect: Arc::new(pool) };
+    let retention = Duration::from_secs(60);
+    let round = Round::new(vec![member], Arc::clone(&topology), Arc::clone(&home.clock), retention);
+    let serving = Serving { id: PartitionId(1), name };
+    Store::start(StoreParts {
+        set: SetId(7),
+        topology,
+        partitions: vec![Served { serving, engine: EngineKind::Mysql, is_local: false, connect }],
+        clock: Arc::clone(&home.clock),
+        deadline: Duration::from_secs(10),
+        sync: Arc::new(SyncJob::start(round).unwrap()),
+        eager: false,
+        limits: LaneLimits::default(),
+    })
+    .unwrap()
+}
+
+async fn stored(store: &Store, name: &str, session: Option<&Token>) -> Option<usize> {
+    let read = store.get(&key(name.to_owned()), &Need::Any, session).await.unwrap();
+    Some(read.record?.body.unwrap().value.len())
+}
+
+#[tokio::test]
+async fn a_store_reads_and_writes_values_of_every_size() {
+    let home = home();
+    let store = store(&home);
+    for bytes in [0, 1, 64 << 10, (64 << 10) + 1, 8 << 20] {
+        let written = store.write(set("k", vec![7; bytes]), None).await.unwrap();
+        let session = Some(&written.session);
+        assert_eq!(stored(&store, "k", session).await, Some(bytes));
+    }
+    store.write(Write::delete(key("k")), None).await.unwrap();
+    assert_eq!(stored(&store, "k", None).await, None);
+    assert_eq!(stored(&store, "never", None).await, None);
+}
+
+#[tokio::test]
+async fn connections_that_broke_while_nobody_used_them_are_made_anew_unnoticed() {
+    let home = home();
+    let store = store(&home);
+    store.write(set("k", "v"), None).await.unwrap();
+    assert_eq!(stored(&store, "k", None).await, Some(1));
+    for _ in 0..3 {
+        home.proxy.cut();
+        store.write(set("k", "w"), None).await.unwrap();
+        assert_eq!(stored(&store, "k", None).await, Some(1));
+    }
+}
+
+#[test]
+fn a_pool_of_a_local_engine_is_a_pool_as_well() {
+    let memory = Counted::new(Memory::new(RunId(1), Arc::new(Manual::at(0))));
+    let pool = Pool::new(memory, Arc::new(System::new()), 1);
+    let mut connection = Connect::connect(&pool).unwrap();
+    assert_eq!(connection.identity().unwrap(), None);
+}
