@@ -4,6 +4,7 @@
 // Values: nothing here reads a clock or talks to anybody, but for `clock` itself.
 pub mod clock;
 pub mod duration;
+pub mod merge;
 pub mod record;
 pub mod rules;
 pub mod topology;

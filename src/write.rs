@@ -5,7 +5,9 @@
 //! their arrival, and stores what comes back.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
+use crate::merge::{MergeError, Patch};
 use crate::record::{Body, Key, Record};
 use crate::version::{Epoch, PartitionId, Seq, Version};
 
@@ -14,8 +16,15 @@ use crate::version::{Epoch, PartitionId, Seq, Version};
 pub enum Change {
     /// Create or overwrite.
     Set(Body),
-    /// Overwrite what exists; nothing is created.
+    /// Overwrite what exists, for the rest of its time to live; nothing is created.
     Update(Body),
+    /// Merge into the JSON that exists, which keeps its type and its time to live.
+    Merge {
+        /// What to merge.
+        patch: Patch,
+        /// The most bytes that the merged value may have.
+        value_bytes_max: usize,
+    },
     /// Put a tombstone where something exists.
     Delete,
 }
@@ -67,19 +76,26 @@ pub struct Write {
     pub change: Change,
     /// Under which preconditions.
     pub condition: Condition,
+    /// For how long the value is visible, by the master's own clock; `None`: as the change says.
+    pub ttl: Option<Duration>,
     /// Whether the outcome has to tell a created row from a replaced one; costs a read.
     pub tell_created: bool,
 }
 
 impl Write {
+    /// This change, whatever stands.
+    pub const fn new(key: Key, change: Change) -> Self {
+        Self { key, change, condition: Condition::NONE, ttl: None, tell_created: false }
+    }
+
     /// Create or overwrite, whatever stands.
     pub const fn set(key: Key, body: Body) -> Self {
-        Self { key, change: Change::Set(body), condition: Condition::NONE, tell_created: false }
+        Self::new(key, Change::Set(body))
     }
 
     /// Delete what stands.
     pub const fn delete(key: Key) -> Self {
-        Self { key, change: Change::Delete, condition: Condition::NONE, tell_created: false }
+        Self::new(key, Change::Delete)
     }
 
     /// Whether the key's current row has to be read to judge the write.
@@ -92,6 +108,7 @@ impl Write {
     pub fn weight(&self) -> usize {
         let body = match &self.change {
             Change::Set(body) | Change::Update(body) => body.value.len() + body.content_type.len(),
+            Change::Merge { patch, .. } => patch.len(),
             Change::Delete => 0,
         };
         64 + self.key.bytes().len() + body
@@ -107,6 +124,9 @@ pub enum Outcome {
         version: Version,
         /// Whether nothing was visible before; `None` when [`Write::tell_created`] did not ask.
         created: Option<bool>,
+        /// What stands, where it is not what was sent: merged, or with the expiry that the master
+        /// gave it.
+        body: Option<Body>,
     },
     /// The tombstone stands.
     Deleted {
@@ -120,6 +140,13 @@ pub enum Outcome {
         /// What is visible instead.
         current: Option<Version>,
     },
+    /// The patch does not fit what stands; nothing was written.
+    Unmergeable {
+        /// What stands.
+        current: Version,
+        /// Why it cannot be merged.
+        error: MergeError,
+    },
 }
 
 impl Outcome {
@@ -127,8 +154,23 @@ impl Outcome {
     pub const fn version(&self) -> Option<Version> {
         match self {
             Self::Written { version, .. } | Self::Deleted { version } => Some(*version),
-            Self::Absent | Self::Unmet { .. } => None,
+            Self::Absent | Self::Unmet { .. } | Self::Unmergeable { .. } => None,
         }
+    }
+
+    /// The row that `write` has left at `origin`, its master, if it wrote: what may be pushed.
+    pub fn row(&self, write: &Write, origin: PartitionId) -> Option<Record> {
+        let made = match self {
+            Self::Written { body, .. } => body.as_ref(),
+            Self::Deleted { .. } => None,
+            Self::Absent | Self::Unmet { .. } | Self::Unmergeable { .. } => return None,
+        };
+        let body = made.or(match &write.change {
+            Change::Set(body) | Change::Update(body) => Some(body),
+            Change::Merge { .. } | Change::Delete => None,
+        });
+        let version = self.version()?;
+        Some(Record { key: write.key.clone(), version, origin, body: body.cloned() })
     }
 }
 
@@ -165,22 +207,20 @@ pub fn evaluate(writes: &[Write], mut current: HashMap<Key, Record>, place: Plac
     for (nth, write) in (1..).zip(writes) {
         let seq = place.last.advanced(nth).expect("the caller reserved one number per write");
         let version = Version::new(place.epoch, seq);
-        let standing = current.get(&write.key).filter(|row| row.visible(place.now_ms).is_some());
-        let standing = standing.map(|row| row.version);
-        let body = match judge(write, standing) {
-            Ok(body) => body,
+        let standing = current.get(&write.key).and_then(|row| {
+            row.visible(place.now_ms).map(|body| Standing { version: row.version, body })
+        });
+        let created = write.tell_created.then_some(standing.is_none());
+        let judged = match judge(write, standing, place.now_ms) {
+            Ok(judged) => judged,
             Err(outcome) => {
                 evaluated.outcomes.push(outcome);
                 continue;
             }
         };
-        let created = write.tell_created.then_some(standing.is_none());
-        evaluated.outcomes.push(match body {
-            Some(_) => Outcome::Written { version, created },
-            None => Outcome::Deleted { version },
-        });
-        let row =
-            Record { key: write.key.clone(), version, origin: place.origin, body: body.cloned() };
+        let (outcome, body) = judged.stored(version, created);
+        evaluated.outcomes.push(outcome);
+        let row = Record { key: write.key.clone(), version, origin: place.origin, body };
         written.insert(row.key.clone(), version);
         current.insert(row.key.clone(), row);
     }
@@ -189,17 +229,72 @@ pub fn evaluate(writes: &[Write], mut current: HashMap<Key, Record>, place: Plac
     evaluated
 }
 
+/// What a reader sees before the write.
+#[derive(Clone, Copy)]
+struct Standing<'a> {
+    version: Version,
+    body: &'a Body,
+}
+
+/// What a write leaves standing.
+enum Judged<'a> {
+    AsSent(&'a Body),
+    Made(Body),
+    Tombstone,
+}
+
+impl Judged<'_> {
+    fn stored(self, version: Version, created: Option<bool>) -> (Outcome, Option<Body>) {
+        match self {
+            Self::AsSent(body) => {
+                (Outcome::Written { version, created, body: None }, Some(body.clone()))
+            }
+            Self::Made(body) => {
+                (Outcome::Written { version, created, body: Some(body.clone()) }, Some(body))
+            }
+            Self::Tombstone => (Outcome::Deleted { version }, None),
+        }
+    }
+}
+
 /// What the write leaves standing, or why it does nothing.
-fn judge(write: &Write, standing: Option<Version>) -> Result<Option<&Body>, Outcome> {
-    if !write.condition.is_met(standing) {
-        return Err(Outcome::Unmet { current: standing });
+fn judge<'a>(
+    write: &'a Write,
+    standing: Option<Standing<'_>>,
+    now_ms: i64,
+) -> Result<Judged<'a>, Outcome> {
+    let current = standing.map(|standing| standing.version);
+    if !write.condition.is_met(current) {
+        return Err(Outcome::Unmet { current });
     }
-    match &write.change {
-        Change::Set(body) => Ok(Some(body)),
-        Change::Update(_) | Change::Delete if standing.is_none() => Err(Outcome::Absent),
-        Change::Update(body) => Ok(Some(body)),
-        Change::Delete => Ok(None),
-    }
+    let body = match (&write.change, standing) {
+        (Change::Set(body), _) => body,
+        (Change::Update(_) | Change::Merge { .. } | Change::Delete, None) => {
+            return Err(Outcome::Absent);
+        }
+        (Change::Delete, Some(_)) => return Ok(Judged::Tombstone),
+        (Change::Update(body), Some(standing)) => {
+            let expires_at = expiry(write.ttl, now_ms).or(standing.body.expires_at);
+            return Ok(Judged::Made(Body { expires_at, ..body.clone() }));
+        }
+        (Change::Merge { patch, value_bytes_max }, Some(Standing { version, body })) => {
+            let value = patch
+                .apply(&body.value, *value_bytes_max)
+                .map_err(|error| Outcome::Unmergeable { current: version, error })?;
+            let expires_at = expiry(write.ttl, now_ms).or(body.expires_at);
+            let content_type = body.content_type.clone();
+            return Ok(Judged::Made(Body { value, content_type, expires_at }));
+        }
+    };
+    Ok(match expiry(write.ttl, now_ms) {
+        None => Judged::AsSent(body),
+        expires_at => Judged::Made(Body { expires_at, ..body.clone() }),
+    })
+}
+
+/// When a value that is written now ceases to be visible.
+fn expiry(ttl: Option<Duration>, now_ms: i64) -> Option<i64> {
+    ttl.map(|ttl| now_ms.saturating_add(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX)))
 }
 
 #[cfg(test)]
@@ -234,6 +329,10 @@ mod tests {
         Record { key: key(), version: version(seq), origin: PartitionId(1), body }
     }
 
+    fn written(seq: u64, created: Option<bool>) -> Outcome {
+        Outcome::Written { version: version(seq), created, body: None }
+    }
+
     #[test]
     fn a_batch_is_judged_in_order_and_stores_the_last_row_of_a_key() {
         let tell = |write: Write| Write { tell_created: true, ..write };
@@ -250,11 +349,11 @@ mod tests {
         assert_eq!(
             evaluated.outcomes,
             [
-                Outcome::Written { version: version(11), created: Some(true) },
-                Outcome::Written { version: version(12), created: Some(false) },
+                written(11, Some(true)),
+                written(12, Some(false)),
                 Outcome::Deleted { version: version(13) },
                 Outcome::Absent,
-                Outcome::Written { version: version(15), created: None },
+                written(15, None),
             ]
         );
         assert_eq!(evaluated.rows, [row(15, Some(body("c")))]);
@@ -293,5 +392,80 @@ mod tests {
         assert_eq!(run(std::slice::from_ref(&update), None).outcomes, [Outcome::Absent]);
         let evaluated = run(&[update], Some(row(5, Some(body("old")))));
         assert_eq!(evaluated.rows, [row(11, Some(body("new")))]);
+    }
+
+    fn lasting(value: &'static str, expires_at: Option<i64>) -> Body {
+        Body { expires_at, ..body(value) }
+    }
+
+    fn merge(patch: &'static str, value_bytes_max: usize) -> Write {
+        let patch = Patch::parse(patch.into()).unwrap();
+        Write::new(key(), Change::Merge { patch, value_bytes_max })
+    }
+
+    #[test]
+    fn time_to_live_is_counted_by_the_master() {
+        let ttl = Some(Duration::from_millis(500));
+        let set = Write::set(key(), body("new"));
+        let update = Write::new(key(), Change::Update(body("new")));
+        for (write, expires_at) in [
+            (Write { ttl, ..set.clone() }, Some(1500)),
+            (set, None),
+            (update.clone(), Some(9000)),
+            (Write { ttl, ..update }, Some(1500)),
+        ] {
+            let standing = Some(row(5, Some(lasting("old", Some(9000)))));
+            let evaluated = run(std::slice::from_ref(&write), standing);
+            let stands = lasting("new", expires_at);
+            assert_eq!(evaluated.rows, [row(11, Some(stands.clone()))], "{write:?}");
+            let pushed = evaluated.outcomes[0].row(&write, PartitionId(1));
+            assert_eq!(pushed, Some(row(11, Some(stands))));
+        }
+        let forever = Write { ttl: Some(Duration::MAX), ..Write::set(key(), body("new")) };
+        let evaluated = run(&[forever], None);
+        assert_eq!(evaluated.rows, [row(11, Some(lasting("new", Some(i64::MAX))))]);
+    }
+
+    #[test]
+    fn an_expired_row_is_absent() {
+        let expired = || Some(row(5, Some(lasting("{}", Some(1000)))));
+        for write in [merge("{}", 100), Write::delete(key())] {
+            assert_eq!(run(&[write], expired()).outcomes, [Outcome::Absent]);
+        }
+    }
+
+    #[test]
+    fn a_merge_keeps_type_and_time_to_live() {
+        let standing =
+            Body { content_type: "application/x".into(), ..lasting("{\"a\":1}", Some(9000)) };
+        let evaluated = run(
+            &[merge("{\"b\":2}", 100), merge("{\"a\":null}", 100)],
+            Some(row(5, Some(standing.clone()))),
+        );
+        let merged = |value: &'static str| Body { value: value.into(), ..standing.clone() };
+        let outcome = |seq, value| Outcome::Written {
+            version: version(seq),
+            created: None,
+            body: Some(merged(value)),
+        };
+        assert_eq!(
+            evaluated.outcomes,
+            [outcome(11, "{\"a\":1,\"b\":2}"), outcome(12, "{\"b\":2}")]
+        );
+        assert_eq!(evaluated.rows, [row(12, Some(merged("{\"b\":2}")))]);
+    }
+
+    #[test]
+    fn what_cannot_be_merged_stays() {
+        assert_eq!(run(&[merge("{}", 100)], None).outcomes, [Outcome::Absent]);
+        let refused = |write, value| {
+            let evaluated = run(&[write], Some(row(5, Some(body(value)))));
+            assert_eq!(evaluated.rows, []);
+            evaluated.outcomes
+        };
+        let unmergeable = |error| [Outcome::Unmergeable { current: version(5), error }];
+        assert_eq!(refused(merge("{}", 100), "text"), unmergeable(MergeError::NotJson));
+        let too_large = MergeError::TooLarge { bytes: 7, max: 6 };
+        assert_eq!(refused(merge("{\"a\":1}", 6), "{}"), unmergeable(too_large));
     }
 }

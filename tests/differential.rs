@@ -10,9 +10,11 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use datastore::clock::Manual;
+use datastore::merge::Patch;
 use datastore::partition::engine::Engine;
 use datastore::partition::memory::Memory;
 use datastore::partition::sqlite::Sqlite;
@@ -271,9 +273,14 @@ impl World {
 
     fn write(&mut self, at: usize) -> Write {
         let key = self.key();
-        let change = match self.rng.u8(..6) {
+        let change = match self.rng.u8(..8) {
             0..3 => Change::Set(self.body()),
-            3 => Change::Update(self.body()),
+            3 => Change::Set(Body { value: "{\"a\": 1}".into(), ..self.body() }),
+            4 => Change::Update(self.body()),
+            5 => Change::Merge {
+                patch: Patch::parse("{\"b\": 2}".into()).unwrap(),
+                value_bytes_max: 100,
+            },
             _ => Change::Delete,
         };
         let mut condition = Condition::NONE;
@@ -282,7 +289,8 @@ impl World {
             1 => condition.if_none_match = Some(self.expected(at, &key)),
             _ => {}
         }
-        Write { key, change, condition, tell_created: self.rng.bool() }
+        let ttl = self.rng.bool().then(|| Duration::from_millis(self.rng.u64(1..50)));
+        Write { key, change, condition, ttl, tell_created: self.rng.bool() }
     }
 
     /// Mostly the epoch of the clock, else one beside it.

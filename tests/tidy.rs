@@ -17,6 +17,7 @@ const MODULES: &[&str] = &[
     "version",
     "vector",
     "record",
+    "merge",
     "write",
     "clock",
     "duration",

@@ -28,6 +28,7 @@ use super::media::{self, Declared};
 use super::negotiate::Accept;
 use super::query::Query;
 use super::{HttpLimits, answer, paths, session};
+use crate::merge::MergeError;
 use crate::record::{Body, Key, KeyError, Record};
 use crate::store::Store;
 use crate::store::answer::Written;
@@ -133,16 +134,17 @@ impl Place<'_> {
         let path = paths::emit(paths::BUCKET, key.bytes());
         let is_put = self.request.method() == Method::PUT;
         let change = Change::Set(stored_body(declared, value));
-        let write = Write { key, change, condition, tell_created: is_put };
+        let write = Write { condition, tell_created: is_put, ..Write::new(key, change) };
         let written = self.store.write(write, token.as_ref()).await?;
         let response = match written.outcome {
             Outcome::Written { created, .. } if is_put && created != Some(true) => {
                 HttpResponse::NoContent().finish()
             }
             Outcome::Written { .. } => created(&path, self.request),
-            Outcome::Deleted { .. } | Outcome::Absent | Outcome::Unmet { .. } => {
-                unmade(&written.outcome).respond(headers)
-            }
+            Outcome::Deleted { .. }
+            | Outcome::Absent
+            | Outcome::Unmet { .. }
+            | Outcome::Unmergeable { .. } => unmade(&written.outcome).respond(headers),
         };
         Ok(told(response, &written))
     }
@@ -160,7 +162,7 @@ impl Place<'_> {
             Outcome::Deleted { .. } => answer::message(StatusCode::ACCEPTED, "accepted", headers),
             // Without the precondition this were a 404, so it is one (RFC 9110 section 13.2.1).
             Outcome::Absent | Outcome::Unmet { current: None } => missing.respond(headers),
-            Outcome::Written { .. } | Outcome::Unmet { .. } => {
+            Outcome::Written { .. } | Outcome::Unmet { .. } | Outcome::Unmergeable { .. } => {
                 unmade(&written.outcome).respond(headers)
             }
         };
@@ -187,7 +189,10 @@ fn told(mut response: HttpResponse, written: &Written) -> HttpResponse {
         Outcome::Written { version, .. } | Outcome::Deleted { version } => {
             answer::tell_version(headers, *version);
         }
-        Outcome::Unmet { current: Some(version) } => answer::tell_version(headers, *version),
+        Outcome::Unmet { current: Some(version) }
+        | Outcome::Unmergeable { current: version, .. } => {
+            answer::tell_version(headers, *version);
+        }
         Outcome::Unmet { current: None } | Outcome::Absent => {}
     }
     response
@@ -198,12 +203,24 @@ fn unmade(outcome: &Outcome) -> Problem {
     match outcome {
         Outcome::Unmet { current } => precondition_failed(current.map(|v| v.to_string())),
         Outcome::Absent => Problem::new(Code::NotFound, "there is no value under this key"),
+        Outcome::Unmergeable { error, .. } => unmergeable(*error),
         // A set is never answered by a tombstone, nor a delete by a value: a master that says so
         // has done something, and nobody knows what.
         Outcome::Written { .. } | Outcome::Deleted { .. } => {
             Problem::new(Code::OutcomeUnknown, "the answer does not fit the request")
         }
     }
+}
+
+fn unmergeable(error: MergeError) -> Problem {
+    let code = match error {
+        MergeError::NotJson
+        | MergeError::TooDeep
+        | MergeError::TooMany
+        | MergeError::NamedTwice => Code::Unmergeable,
+        MergeError::TooLarge { .. } => Code::ValueTooLarge,
+    };
+    Problem::new(code, format!("what stands cannot be merged with the patch: {error}"))
 }
 
 fn not_found(key: &Key) -> Problem {

@@ -113,6 +113,10 @@ codes! {
     NotAcceptable = "not-acceptable", NOT_ACCEPTABLE, "No acceptable representation",
         means "The Accept header excludes every representation that could be sent.",
         remedy "Accept one of the types that the detail names, or send Accept: */*.";
+    Unmergeable = "unmergeable", CONFLICT, "What stands cannot be patched",
+        means "A merge patch was sent, and what stands under the key is not JSON, or nests too deep; \
+            nothing was written.",
+        remedy "Replace the value with PUT, or with PATCH under its own Content-Type.";
     BodyTimeout = "body-timeout", REQUEST_TIMEOUT, "The body took too long",
         means "The request's body did not arrive within the deadline; nothing was written.",
         remedy "Send it again over a faster connection, or in smaller values.";
@@ -211,6 +215,7 @@ impl Code {
             | Self::UnknownPath
             | Self::MethodNotAllowed
             | Self::NotAcceptable
+            | Self::Unmergeable
             | Self::BodyTimeout
             | Self::PreconditionFailed
             | Self::ValueTooLarge

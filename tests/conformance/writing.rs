@@ -11,7 +11,7 @@ use crate::bed::{Bed, Home, Kind, NOW_MS, body, delete, epoch, key, refusal, set
 use crate::engines;
 
 fn update(name: &'static str, value: &'static str) -> Write {
-    Write { change: Change::Update(body(value)), ..set(name, "unused") }
+    Write::new(key(name), Change::Update(body(value)))
 }
 
 fn if_match(write: Write, expected: Expected) -> Write {
@@ -37,7 +37,7 @@ fn versions_rise_by_one_in_the_order_of_writes(kind: Kind) {
         .connection
         .commit(Epoch::FIRST, &[set("b", "1"), set("a", "2"), set("b", "3"), delete("c")])
         .unwrap();
-    let written = |seq| Outcome::Written { version: version(1, seq), created: None };
+    let written = |seq| Outcome::Written { version: version(1, seq), created: None, body: None };
     assert_eq!(outcomes, [written(1), written(2), written(3), Outcome::Absent]);
     // The last write of a key is what the batch stores of it; a number that was not used is a gap.
     let log: Vec<_> = home.log().into_iter().map(|entry| (entry.version, entry.key)).collect();
@@ -85,7 +85,10 @@ fn created_is_told_from_replaced(kind: Kind) {
     let mut home = Bed::new(kind).partition(1);
     let created = |outcome| match outcome {
         Outcome::Written { created, .. } => created,
-        other @ (Outcome::Deleted { .. } | Outcome::Absent | Outcome::Unmet { .. }) => {
+        other @ (Outcome::Deleted { .. }
+        | Outcome::Absent
+        | Outcome::Unmet { .. }
+        | Outcome::Unmergeable { .. }) => {
             panic!("{other:?}")
         }
     };
@@ -169,12 +172,12 @@ fn writes_of_one_batch_see_each_other(kind: Kind) {
     assert_eq!(
         outcomes,
         [
-            Outcome::Written { version: version(1, 1), created: Some(true) },
-            Outcome::Written { version: version(1, 2), created: None },
+            Outcome::Written { version: version(1, 1), created: Some(true), body: None },
+            Outcome::Written { version: version(1, 2), created: None, body: None },
             Outcome::Unmet { current: Some(version(1, 2)) },
             Outcome::Deleted { version: version(1, 4) },
             Outcome::Absent,
-            Outcome::Written { version: version(1, 6), created: None },
+            Outcome::Written { version: version(1, 6), created: None, body: None },
         ]
     );
     assert_eq!(home.value("k").as_deref(), Some(&b"5"[..]));

@@ -16,7 +16,7 @@ use datastore::sync::{reseed, trim};
 use datastore::topology::Topology;
 use datastore::vector::Vector;
 use datastore::version::{PartitionId, Version};
-use datastore::write::{Change, Outcome, Write};
+use datastore::write::{Outcome, Write};
 
 use crate::bugs::{Bug, Planted};
 use crate::front::Ticket;
@@ -58,7 +58,7 @@ pub fn write(net: &Net<'_>, write: Write, by_majority: bool, session: usize) {
     }
     let Some(Ok(outcome)) = ticket.borrow_mut().take() else { return };
     let Some(version) = outcome.version() else { return };
-    if by_majority && !push_to_majority(net, &write, master, version) {
+    if by_majority && !push_to_majority(net, &write, master, &outcome) {
         return;
     }
     let mut world = net.world.get();
@@ -78,13 +78,9 @@ fn run_spawned(net: &Net<'_>) {
     }
 }
 
-fn push_to_majority(net: &Net<'_>, write: &Write, master: PartitionId, version: Version) -> bool {
+fn push_to_majority(net: &Net<'_>, write: &Write, master: PartitionId, outcome: &Outcome) -> bool {
     let topology = net.world.get().fronts[net.front].topology.clone();
-    let body = match &write.change {
-        Change::Set(body) | Change::Update(body) => Some(body.clone()),
-        Change::Delete => None,
-    };
-    let row = Record { key: write.key.clone(), version, origin: master, body };
+    let Some(row) = outcome.row(write, master) else { return false };
     let others: Vec<PartitionId> =
         topology.data_voters().map(|voter| voter.id).filter(|id| *id != master).collect();
     let tally = Rc::new(RefCell::new(Tally::new(others.len(), topology.majority())));
