@@ -13,7 +13,7 @@ use datastore::partition::engine::{Engine, EngineKind};
 use datastore::partition::memory::Memory;
 use datastore::partition::{Identity, Partition, PartitionError, Range, SCHEMA_VERSION};
 use datastore::record::{Body, Key};
-use datastore::store::answer::{Need, Serving, StoreError};
+use datastore::store::answer::{Ack, Need, Serving, StoreError};
 use datastore::store::{Served, Store, StoreParts};
 use datastore::sync::round::{Member, Round};
 use datastore::topology::{Role, Topology};
@@ -74,6 +74,7 @@ fn front() -> Front {
         partitions,
         clock,
         deadline: Duration::from_secs(5),
+        ack_timeout: Duration::from_secs(1),
         sync: Arc::clone(&sync),
         eager: false,
         limits: LaneLimits::default(),
@@ -101,7 +102,7 @@ async fn value_at(front: &Front, name: &str, need: &Need) -> Option<String> {
 async fn what_is_written_is_read_at_its_master_and_elsewhere_after_a_round() {
     let front = front();
     for n in 0..30 {
-        front.store.write(set(&format!("k{n}"), "v"), None).await.unwrap();
+        front.store.write(set(&format!("k{n}"), "v"), Ack::One, None).await.unwrap();
     }
     assert_eq!(value_at(&front, "k7", &Need::Any).await.as_deref(), Some("v"));
     let report = front.sync.run(Duration::from_secs(10)).await.expect("a round");
@@ -130,7 +131,8 @@ async fn a_session_read_wakes_a_pull_and_never_returns_less() {
     let front = front();
     let mut token = None;
     for n in 0..20 {
-        let written = front.store.write(set(&format!("k{n}"), "v"), token.as_ref()).await.unwrap();
+        let written =
+            front.store.write(set(&format!("k{n}"), "v"), Ack::One, token.as_ref()).await.unwrap();
         token = Some(written.session);
     }
     let token = token.unwrap();
@@ -145,7 +147,7 @@ async fn what_cannot_be_served_is_said() {
     let front = front();
     let missing = front.store.get(&key("k"), &Need::At("z".into()), None).await.unwrap_err();
     assert!(matches!(missing, StoreError::NoSuchPartition { .. }), "{missing:?}");
-    let mut token = front.store.write(set("k", "v"), None).await.unwrap().session;
+    let mut token = front.store.write(set("k", "v"), Ack::One, None).await.unwrap().session;
     let foreign = Token { set: SetId(2), ..token.clone() };
     let refused = front.store.get(&key("k"), &Need::Any, Some(&foreign)).await.unwrap_err();
     assert!(matches!(refused, StoreError::ForeignToken), "{refused:?}");
@@ -162,7 +164,7 @@ async fn concurrent_writers_of_one_key_get_rising_versions() {
     for n in 0..200 {
         let front = Arc::clone(&front);
         tasks.push(tokio::spawn(async move {
-            front.store.write(set("one", &n.to_string()), None).await.unwrap().outcome
+            front.store.write(set("one", &n.to_string()), Ack::One, None).await.unwrap().outcome
         }));
     }
     let mut versions = Vec::new();

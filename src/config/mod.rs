@@ -71,6 +71,8 @@ pub struct StoreConfig {
     pub key_bytes_max: usize,
     /// The largest value.
     pub value_bytes_max: usize,
+    /// How long a write waits for other partitions than its master to hold it.
+    pub ack_timeout: Duration,
     /// Comes before the name of every database, so that test runs keep to their own.
     pub database_prefix: String,
 }
@@ -123,6 +125,7 @@ impl Default for StoreConfig {
             root: PathBuf::from("."),
             key_bytes_max: 255,
             value_bytes_max: 8 * 1024 * 1024,
+            ack_timeout: Duration::from_secs(1),
             database_prefix: String::new(),
         }
     }

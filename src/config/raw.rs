@@ -26,7 +26,7 @@ pub(super) const SECTIONS: [(&str, &[&str]); 3] = [
         "server",
         &["listen", "hosts", "deadline", "body_budget_bytes", "drain_delay", "shutdown_deadline"],
     ),
-    ("store", &["root", "key_bytes_max", "value_bytes_max", "database_prefix"]),
+    ("store", &["root", "key_bytes_max", "value_bytes_max", "ack_timeout", "database_prefix"]),
     ("sync", &["schedule", "eager", "log_retention"]),
 ];
 /// The section that has one table per partition, and the keys of each.
@@ -59,6 +59,7 @@ pub(super) struct RawStore {
     pub root: Option<String>,
     pub key_bytes_max: Option<String>,
     pub value_bytes_max: Option<String>,
+    pub ack_timeout: Option<String>,
     pub database_prefix: Option<String>,
 }
 

@@ -149,6 +149,12 @@ impl Check {
                 default.value_bytes_max,
                 1..=VALUE_BYTES_MAX,
             ),
+            ack_timeout: self.duration(
+                "store.ack_timeout",
+                &raw.ack_timeout,
+                default.ack_timeout,
+                DEADLINE_MIN..=DEADLINE_MAX,
+            ),
             database_prefix: self.parsed(
                 "store.database_prefix",
                 &raw.database_prefix,

@@ -9,17 +9,23 @@ use bytes::Bytes;
 use mime::Mime;
 use serde::Serialize;
 
-use super::conditions;
 use super::negotiate::Accept;
-use super::wire::MessageDoc;
-use crate::store::answer::Serving;
+use super::render::Form;
+use super::{conditions, rfc3339};
+use crate::record::Record;
+use crate::store::answer::{Acks, Written};
 use crate::vector::Token;
 use crate::version::Version;
+use crate::write::Outcome;
 
 /// Comes in with what the client has seen, goes out with what it has seen now.
 pub static SESSION: HeaderName = HeaderName::from_static("datastore-session");
 static VERSION: HeaderName = HeaderName::from_static("datastore-version");
 static PARTITION: HeaderName = HeaderName::from_static("datastore-partition");
+static EXPIRES: HeaderName = HeaderName::from_static("datastore-expires");
+static ACKS: HeaderName = HeaderName::from_static("datastore-acks");
+/// How many keys there are, where a list was asked to count them.
+pub static COUNT: HeaderName = HeaderName::from_static("datastore-count");
 static AGE: HeaderName = HeaderName::from_static("datastore-age");
 
 /// Plain text.
@@ -42,7 +48,7 @@ pub fn page(title: &str, body: &str) -> String {
     )
 }
 
-/// Text inside HTML, in elements and attribute values.
+/// Text inside HTML or XML, in elements and attribute values.
 pub fn escaped(text: &str) -> String {
     let mut html = String::with_capacity(text.len());
     for c in text.chars() {
@@ -52,6 +58,8 @@ pub fn escaped(text: &str) -> String {
             '>' => html.push_str("&gt;"),
             '"' => html.push_str("&quot;"),
             '\'' => html.push_str("&#39;"),
+            // Parsers turn it into a line feed.
+            '\r' => html.push_str("&#13;"),
             _ => html.push(c),
         }
     }
@@ -73,13 +81,12 @@ pub fn json_bytes(doc: &impl Serialize) -> Bytes {
     serde_json::to_vec(doc).expect("wire shapes have string keys only").into()
 }
 
-/// The answer to a write: one line, as text unless JSON is preferred. Never fails negotiation.
+/// The answer to a write: one line, as text unless another form is preferred. Never fails
+/// negotiation.
 pub fn message(status: StatusCode, message: &str, request: &HeaderMap) -> HttpResponse {
-    let offered = [&mime::TEXT_PLAIN_UTF_8, &mime::APPLICATION_JSON];
-    match Accept::lenient(request).choose_equal(&offered) {
-        Some(1) => json(status, &MessageDoc { message }),
-        Some(_) | None => text(status, message.to_owned()),
-    }
+    let form = Form::choose_message(&Accept::lenient(request));
+    let (kind, bytes) = form.render_text(message);
+    HttpResponse::build(status).insert_header((CONTENT_TYPE, kind)).body(bytes)
 }
 
 /// The answer to OPTIONS.
@@ -88,15 +95,57 @@ pub fn options(allow: &'static str) -> HttpResponse {
 }
 
 /// Tells who answered and what the client has seen now.
-pub fn tell_source(headers: &mut HeaderMap, served_by: &Serving, session: &Token) {
-    put(headers, &PARTITION, served_by.name.to_string());
+pub fn tell_source(headers: &mut HeaderMap, served_by: &str, session: &Token) {
+    put(headers, &PARTITION, served_by.to_owned());
+    tell_session(headers, session);
+}
+
+/// Tells what the client has seen now.
+pub fn tell_session(headers: &mut HeaderMap, session: &Token) {
     put(headers, &SESSION, session.to_string());
 }
 
-/// Tells which version was read or written.
+/// Tells which version was read or written, unless the tag of a rendering is told already.
 pub fn tell_version(headers: &mut HeaderMap, version: Version) {
     put(headers, &VERSION, version.to_string());
-    put(headers, &ETAG, conditions::etag(version));
+    if !headers.contains_key(ETAG) {
+        put(headers, &ETAG, conditions::etag(version));
+    }
+}
+
+/// Tells when a value ceases to be visible, if it does.
+pub fn tell_expiry(headers: &mut HeaderMap, record: &Record) {
+    if let Some(at) = record.body.as_ref().and_then(|body| body.expires_at) {
+        put(headers, &EXPIRES, rfc3339::format(at));
+    }
+}
+
+/// Tells who judged a write, what the writer has seen, the version that stands, where known, and
+/// how many hold what was written.
+pub fn tell_written(headers: &mut HeaderMap, written: &Written) {
+    tell_source(headers, &written.served_by.name, &written.session);
+    if let Some(version) = version_of(&written.outcome) {
+        tell_version(headers, version);
+    }
+    if let Some(held) = written.acks.map(acks) {
+        put(headers, &ACKS, held);
+    }
+}
+
+/// The version that stands after a write, where it is known.
+pub const fn version_of(outcome: &Outcome) -> Option<Version> {
+    match outcome {
+        Outcome::Written { version, .. }
+        | Outcome::Deleted { version }
+        | Outcome::Unmergeable { current: version, .. } => Some(*version),
+        Outcome::Unmet { current } => *current,
+        Outcome::Absent => None,
+    }
+}
+
+/// How many of all data voters hold a write: `2/3`.
+pub fn acks(acks: Acks) -> String {
+    format!("{}/{}", acks.held, acks.voters)
 }
 
 /// Tells how old what was read may be. Ages are not measured yet.

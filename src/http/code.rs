@@ -93,6 +93,14 @@ codes! {
     BadBody = "bad-body", BAD_REQUEST, "The body did not arrive whole",
         means "The request's body ended early or was framed wrongly; nothing was written.",
         remedy "Send the request again.";
+    BadPatch = "bad-patch", BAD_REQUEST, "Unusable merge patch",
+        means "The body of a PATCH with application/merge-patch+json is not JSON, nests too deep, names \
+            too many members or one of them twice; nothing was written.",
+        remedy "Send a JSON object with the members to change; null takes a member away.";
+    BadBatch = "bad-batch", BAD_REQUEST, "Malformed batch",
+        means "The batch is not of the form that it must have, or has too many operations. It is read \
+            whole before anything is done; nothing was.",
+        remedy "The detail names the place and what is wrong there; docs/api.md shows the form.";
     BadHost = "bad-host", BAD_REQUEST, "Unreadable Host header",
         means "The request has not exactly one Host header of the form name or name:port.",
         remedy "Send the host and port of the URL, as every client library does by itself.";
@@ -133,6 +141,17 @@ codes! {
         means "The body is a multipart form. A value is stored as it is sent, so its boundaries and \
             part headers would become part of it; nothing was written.",
         remedy "Send the bytes themselves: curl --data-binary @FILE -H 'Content-Type: TYPE' URL";
+    BatchFull = "batch-full", PAYLOAD_TOO_LARGE, "The answer of the batch is full",
+        means "The values that the batch asks for come to more bytes than one answer carries; this one \
+            was left out.",
+        remedy "Get this key on its own, or in a smaller batch.";
+    UnsupportedBatch = "unsupported-batch", UNSUPPORTED_MEDIA_TYPE, "Unknown form of a batch",
+        means "The body's Content-Type is none that a batch can have; nothing was done.",
+        remedy "Send application/json, or application/x-ndjson with an operation a line.";
+    UnsupportedPatch = "unsupported-patch", UNSUPPORTED_MEDIA_TYPE, "Unknown kind of patch",
+        means "The body of a PATCH calls itself a patch of a kind that is not known here; nothing was \
+            written.",
+        remedy "Send application/merge-patch+json, or the whole new value under its own type.";
     UnsupportedContentEncoding = "unsupported-content-encoding", UNSUPPORTED_MEDIA_TYPE,
         "Encoded bodies are not taken",
         means "The body has a Content-Encoding. Values are stored as they are sent; nothing was \
@@ -153,6 +172,11 @@ codes! {
     OutcomeUnknown = "outcome-unknown", SERVICE_UNAVAILABLE, "The write may stand or not",
         means "The write was sent to its partition, and no answer came back: it may have been made.",
         remedy "Read the key. Repeating a plain PUT or POST is safe; with a precondition, read first.";
+    AckUnmet = "ack-unmet", SERVICE_UNAVAILABLE, "Fewer hold the write than was asked for",
+        means "The write stands at its master, under the ETag of this answer, and will reach the other \
+            partitions. In the time allowed, too few of them confirmed that they hold it.",
+        remedy "Read the key to see what stands, or send the write again. With ack=1 the master's own \
+            word is enough.";
     TooStale = "too-stale", SERVICE_UNAVAILABLE, "No partition is recent enough",
         means "No partition that can be read has yet what the session has seen. An older answer is \
             never given silently.",
@@ -209,6 +233,8 @@ impl Code {
             | Self::BadSession
             | Self::BadContentType
             | Self::BadBody
+            | Self::BadPatch
+            | Self::BadBatch
             | Self::BadHost
             | Self::CrossSite
             | Self::NotFound
@@ -220,9 +246,13 @@ impl Code {
             | Self::PreconditionFailed
             | Self::ValueTooLarge
             | Self::UnsupportedMediaType
+            | Self::BatchFull
+            | Self::UnsupportedBatch
+            | Self::UnsupportedPatch
             | Self::UnsupportedContentEncoding
             | Self::UnknownHost
             | Self::OutcomeUnknown
+            | Self::AckUnmet
             | Self::SessionLost => None,
         }
     }

@@ -16,6 +16,14 @@ pub fn etag(version: Version) -> String {
     format!("\"{version}\"")
 }
 
+/// The entity tag of a rendering, or of the stored form where `variant` is `None`.
+pub fn etag_of(version: Version, variant: Option<&str>) -> String {
+    match variant {
+        Some(variant) => format!("\"{version};{variant}\""),
+        None => etag(version),
+    }
+}
+
 /// A header that is neither `*` nor a list of entity tags.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{header} is `*` or a list of entity tags, each in double quotes, as in ETag: \"1.42\"")]
@@ -68,6 +76,19 @@ impl Conditions {
             if_match: tags(headers, IF_MATCH)?,
             if_none_match: tags(headers, IF_NONE_MATCH)?,
         })
+    }
+
+    /// The same from texts as the headers have them.
+    pub fn of_texts(
+        if_match: Option<&str>,
+        if_none_match: Option<&str>,
+    ) -> Result<Self, BadCondition> {
+        let tags = |header, text: Option<&str>| match text {
+            Some(text) => parse(text.as_bytes()).map(Some).ok_or(BadCondition { header }),
+            None => Ok(None),
+        };
+        let if_match = tags(IF_MATCH, if_match)?;
+        Ok(Self { if_match, if_none_match: tags(IF_NONE_MATCH, if_none_match)? })
     }
 
     /// What the master has to judge.

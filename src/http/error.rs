@@ -17,7 +17,7 @@ use super::paths::BadEscape;
 use super::wire::ProblemDoc;
 use crate::partition::PartitionError;
 use crate::record::KeyError;
-use crate::store::answer::StoreError;
+use crate::store::answer::{StoreError, Written};
 use crate::sync::round::chain;
 
 /// Longest piece of a request that an error repeats, in bytes.
@@ -68,6 +68,17 @@ impl Problem {
         self
     }
 
+    /// The same as what is wrong at a place of a batch.
+    #[must_use]
+    pub fn in_batch(self, place: &str) -> Self {
+        Self::new(Code::BadBatch, format!("{place}: {}", self.detail))
+    }
+
+    /// Its details, as JSON.
+    pub fn doc(&self) -> ProblemDoc<'_> {
+        ProblemDoc::new(self.code, &self.detail)
+    }
+
     /// What went wrong.
     pub const fn code(&self) -> Code {
         self.code
@@ -86,10 +97,7 @@ impl Problem {
         let mut response = match Accept::lenient(request).choose_equal(&offered) {
             Some(2) => answer::text(self.code.status(), self.text()),
             Some(3) => answer::html(self.code.status(), &self.html()),
-            Some(_) | None => {
-                let doc = ProblemDoc::new(self.code, &self.detail);
-                answer::json_as(self.code.status(), &problem_json, &doc)
-            }
+            Some(_) | None => answer::json_as(self.code.status(), &problem_json, &self.doc()),
         };
         for (name, value) in &self.headers {
             response.headers_mut().insert(name.clone(), value.clone());
@@ -171,6 +179,7 @@ impl From<StoreError> for Problem {
                 format!("partition {partition} {}", in_public(source))
             }
             StoreError::OutcomeUnknown { partition } => format!("partition {partition}: {error}"),
+            StoreError::AckUnmet(written) => return ack_unmet(written),
             StoreError::ForeignToken
             | StoreError::TooStale { .. }
             | StoreError::SessionLost { .. }
@@ -182,6 +191,23 @@ impl From<StoreError> for Problem {
     }
 }
 
+/// The write stands: whoever is told of the problem is told of the write, too.
+fn ack_unmet(written: &Written) -> Problem {
+    let detail = match written.acks {
+        Some(acks) => format!(
+            "{} of {} partitions hold the write; {} were to hold it within the time for \
+             acknowledgements (store.ack_timeout)",
+            acks.held, acks.voters, acks.needed
+        ),
+        None => "nothing was written".to_owned(),
+    };
+    let mut headers = HeaderMap::new();
+    answer::tell_written(&mut headers, written);
+    headers.into_iter().fold(Problem::new(Code::AckUnmet, detail), |problem, (name, value)| {
+        problem.with(name, value)
+    })
+}
+
 const fn code(error: &StoreError) -> Code {
     match error {
         StoreError::NoSuchPartition { .. } => Code::UnknownPartition,
@@ -189,6 +215,7 @@ const fn code(error: &StoreError) -> Code {
         StoreError::TooStale { .. } => Code::TooStale,
         StoreError::NotWritten { .. } => Code::NotWritten,
         StoreError::OutcomeUnknown { .. } => Code::OutcomeUnknown,
+        StoreError::AckUnmet(_) => Code::AckUnmet,
         StoreError::Unreadable { .. } => Code::Unavailable,
         StoreError::Overloaded { .. } => Code::Overloaded,
         StoreError::DeadlinePassed { .. } => Code::DeadlinePassed,
@@ -220,6 +247,9 @@ fn log(error: &StoreError) {
         }
         StoreError::SessionLost { origin, version } => {
             tracing::warn!(%origin, %version, "a session has seen what is lost");
+        }
+        StoreError::AckUnmet(written) => {
+            tracing::warn!(partition = %written.served_by.name, acks = ?written.acks, %error);
         }
         StoreError::NoSuchPartition { .. }
         | StoreError::ForeignToken

@@ -1,10 +1,13 @@
-//! `/bucket/`: the keys, in byte order, a page at a time.
+//! `/bucket/` and `/canonicalbucket/`: the keys, in byte order, a page at a time.
 //!
 //! Pages go by key, never by offset, so that a page costs the same wherever it begins and writes in
 //! between shift nothing. `next` (and `Link: rel="next"`) leads to what follows, on the path that
 //! was asked; clients follow it as it is. A page ends at `limit` keys, at [`PAGE_BYTES_MAX`], or
 //! when the partition has looked at [`SCANNED_PER_KEY`] rows per key asked for: it may be short,
 //! even empty, and have a `next`.
+//!
+//! `values=true` sends the values along, a line of JSON each. `count=true` tells how many keys
+//! there are under the prefix, on all pages together; it looks at every one of them, so ask once.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -17,11 +20,13 @@ use bytes::Bytes;
 use super::body::{self, Budget};
 use super::code::Code;
 use super::error::Problem;
+use super::list_form::ListForm;
 use super::negotiate::Accept;
 use super::query::Query;
-use super::wire::ListDoc;
+use super::way::Way;
 use super::{answer, paths, session};
 use crate::partition::Range;
+use crate::record::{KeyError, Record};
 use crate::store::Store;
 use crate::store::answer::List;
 
@@ -29,39 +34,58 @@ use crate::store::answer::List;
 pub const LIMIT_DEFAULT: usize = 1_000;
 /// The most keys that may be asked for: what one answer carries without making others wait.
 pub const LIMIT_MAX: usize = 10_000;
-/// A page of long keys ends where its paths reach this size.
+/// A page of long keys ends where its paths reach this size, one of values where they do.
 pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Rows looked at for each key asked for, tombstones included.
 pub const SCANNED_PER_KEY: usize = 10;
 
 const ALLOW: &str = "GET, HEAD, OPTIONS";
 const AFTER: &str = "after";
+const COUNT: &str = "count";
 const LIMIT: &str = "limit";
 const PREFIX: &str = "prefix";
-const KNOWN: [&str; 4] = [AFTER, LIMIT, session::PARTITION, PREFIX];
+const VALUES: &str = "values";
 
-/// Answers one request to the list.
-pub async fn serve(
+/// Answers one request to `/bucket/`.
+pub async fn lazy(
     request: HttpRequest,
     store: web::Data<Store>,
     budget: web::Data<Budget>,
 ) -> HttpResponse {
+    serve(Way::Lazy, &request, &store, &budget).await
+}
+
+/// Answers one request to `/canonicalbucket/`.
+pub async fn canonical(
+    request: HttpRequest,
+    store: web::Data<Store>,
+    budget: web::Data<Budget>,
+) -> HttpResponse {
+    serve(Way::Canonical, &request, &store, &budget).await
+}
+
+async fn serve(
+    way: Way,
+    request: &HttpRequest,
+    store: &Store,
+    budget: &Arc<Budget>,
+) -> HttpResponse {
     let answered = match *request.method() {
-        Method::GET | Method::HEAD => list(&request, &store, &budget).await,
+        Method::GET | Method::HEAD => list(way, request, store, budget).await,
         // As of any other value: the key is there, and it is empty.
-        Method::POST | Method::PUT | Method::DELETE => Err(crate::record::KeyError::Empty.into()),
+        Method::POST | Method::PUT | Method::PATCH | Method::DELETE => Err(KeyError::Empty.into()),
         Method::OPTIONS => Ok(answer::options(ALLOW)),
         _ => Err(Problem::method_not_allowed(ALLOW)),
     };
     answered.unwrap_or_else(|problem| problem.respond(request.headers()))
 }
 
-/// `/bucket` leads to `/bucket/`, with the same query.
+/// `/bucket` leads to `/bucket/`, with the same query; so does `/canonicalbucket`.
 pub async fn redirect(request: HttpRequest) -> HttpResponse {
     let answered = match *request.method() {
         Method::GET | Method::HEAD => {
             let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
-            let target = format!("{}{query}", paths::BUCKET);
+            let target = format!("{}/{query}", request.uri().path());
             let mut response = HttpResponse::PermanentRedirect();
             match HeaderValue::from_str(&target) {
                 Ok(target) => Ok(response.insert_header((LOCATION, target)).finish()),
@@ -75,64 +99,70 @@ pub async fn redirect(request: HttpRequest) -> HttpResponse {
 }
 
 async fn list(
+    way: Way,
     request: &HttpRequest,
     store: &Store,
     budget: &Arc<Budget>,
 ) -> Result<HttpResponse, Problem> {
     let headers = request.headers();
     let accept = Accept::of(headers)?;
-    let offered = [&mime::TEXT_PLAIN_UTF_8, &mime::APPLICATION_JSON];
-    let Some(chosen) = accept.choose_equal(&offered) else {
-        return Err(Problem::not_acceptable("text/plain or application/json"));
-    };
-    let asked = Asked::of(request)?;
+    let asked = Asked::of(way, request)?;
+    let form = ListForm::choose(&accept, asked.values)?;
     let token = session::token(headers, store.set_id())?;
-    let need = session::need(&asked.query, token.as_ref());
+    let need = way.need(&asked.query, token.as_ref());
     let list = store.list(&asked.range(), &need, token.as_ref()).await?;
-    let page = asked.page(request.uri().path(), &list);
-    let rendered = match chosen {
-        0 => lines(&page.paths).into(),
-        _ => answer::json_bytes(&ListDoc { message: &page.paths, next: page.next.as_deref() }),
-    };
+    let mut page = asked.page(way.base(), &list);
+    if asked.count {
+        page.count = Some(store.count(asked.bytes(PREFIX).unwrap_or_default(), &need).await?);
+    }
     let mut response = HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, offered[chosen].as_ref()))
-        .body(body::answer(rendered, budget)?);
+        .insert_header((CONTENT_TYPE, form.header()))
+        .body(body::answer(form.render(&page), budget)?);
     if let Some(next) = &page.next {
         let link = HeaderValue::from_str(&format!("<{next}>; rel=\"next\""));
         response.headers_mut().insert(LINK, link.expect("an emitted path is visible ASCII"));
     }
-    answer::tell_source(response.headers_mut(), &list.served_by, &list.session);
+    if let Some(count) = page.count {
+        response.headers_mut().insert(answer::COUNT.clone(), HeaderValue::from(count));
+    }
+    let names: Vec<&str> = list.served_by.iter().map(|serving| serving.name.as_ref()).collect();
+    answer::tell_source(response.headers_mut(), &names.join(", "), &list.session);
     answer::tell_age(response.headers_mut());
     Ok(response)
-}
-
-fn lines(paths: &[String]) -> String {
-    let mut lines = String::with_capacity(paths.iter().map(|path| path.len() + 1).sum());
-    for path in paths {
-        lines.push_str(path);
-        lines.push('\n');
-    }
-    lines
 }
 
 /// What the query asks for.
 struct Asked {
     query: Query,
     limit: Option<usize>,
+    values: bool,
+    count: bool,
 }
 
 /// What is shown of a list.
 #[derive(Debug, PartialEq, Eq)]
-struct Page {
-    paths: Vec<String>,
-    next: Option<String>,
+pub struct Page<'a> {
+    /// The paths of the keys.
+    pub paths: Vec<String>,
+    /// The rows that they name.
+    pub rows: &'a [Record],
+    /// Whether the rows have their values.
+    pub values: bool,
+    /// Where the next page is.
+    pub next: Option<String>,
+    /// How many keys there are, if that was asked.
+    pub count: Option<usize>,
 }
 
 impl Asked {
-    fn of(request: &HttpRequest) -> Result<Self, Problem> {
-        let query = Query::parse(request.uri().query(), &KNOWN)?;
+    fn of(way: Way, request: &HttpRequest) -> Result<Self, Problem> {
+        let mut known = vec![AFTER, COUNT, LIMIT];
+        known.extend(way.read_parameters());
+        known.extend([PREFIX, VALUES]);
+        let query = Query::parse(request.uri().query(), &known)?;
         let limit = query.number(LIMIT, 1..=LIMIT_MAX)?;
-        Ok(Self { query, limit })
+        let (values, count) = (query.flag(VALUES)?, query.flag(COUNT)?);
+        Ok(Self { query, limit, values, count })
     }
 
     fn range(&self) -> Range {
@@ -142,7 +172,7 @@ impl Asked {
             after: self.bytes(AFTER),
             keys_max,
             scanned_max: keys_max.saturating_mul(SCANNED_PER_KEY),
-            value_bytes_max: None,
+            value_bytes_max: self.values.then_some(PAGE_BYTES_MAX),
         }
     }
 
@@ -151,7 +181,7 @@ impl Asked {
     }
 
     /// Cuts the list where its paths grow too long; the next page begins after the last key shown.
-    fn page(&self, base: &str, list: &List) -> Page {
+    fn page<'a>(&self, base: &str, list: &'a List) -> Page<'a> {
         let (mut paths, mut bytes, mut after) = (Vec::new(), 0, list.next.as_ref());
         for (place, row) in list.rows.iter().enumerate() {
             let path = paths::emit(paths::BUCKET, row.key.bytes());
@@ -162,7 +192,9 @@ impl Asked {
                 break;
             }
         }
-        Page { paths, next: after.map(|after| self.next(base, after)) }
+        let rows = &list.rows[..paths.len()];
+        let next = after.map(|after| self.next(base, after));
+        Page { paths, rows, values: self.values, next, count: None }
     }
 
     /// The same question, from `after` on.
@@ -175,6 +207,9 @@ impl Asked {
         }
         if let Some(limit) = self.limit {
             push(&mut target, LIMIT, &limit.to_string());
+        }
+        if self.values {
+            push(&mut target, VALUES, "true");
         }
         target
     }
@@ -194,7 +229,8 @@ mod tests {
     use actix_web::test::TestRequest;
 
     fn asked(query: &str) -> Asked {
-        Asked::of(&TestRequest::with_uri(&format!("/bucket/?{query}")).to_http_request()).unwrap()
+        let request = TestRequest::with_uri(&format!("/bucket/?{query}")).to_http_request();
+        Asked::of(Way::Lazy, &request).unwrap()
     }
 
     fn found(keys: &[Vec<u8>], next: Option<&'static [u8]>) -> List {
@@ -207,7 +243,7 @@ mod tests {
         List {
             rows: keys.iter().map(row).collect(),
             next: next.map(Bytes::from_static),
-            served_by: Serving { id: PartitionId(1), name: "a".into() },
+            served_by: vec![Serving { id: PartitionId(1), name: "a".into() }],
             session: Token { set: SetId(1), vector: Vector::new() },
         }
     }
@@ -226,12 +262,13 @@ mod tests {
     #[test]
     fn next_asks_the_same_question_further_on() {
         let asked = asked("limit=2&prefix=a%26b&partition=store_1");
-        let page = asked.page("/bucket/", &found(&[b"a&b1".into()], Some(b"a&b1/\xff")));
+        let list = found(&[b"a&b1".into()], Some(b"a&b1/\xff"));
+        let page = asked.page("/bucket/", &list);
         assert_eq!(page.paths, ["/bucket/a%26b1"]);
         let next = "/bucket/?after=a%26b1%2F%FF&prefix=a%26b&partition=store_1&limit=2";
         assert_eq!(page.next.as_deref(), Some(next));
-        let query = Query::parse(next.split_once('?').map(|(_, query)| query), &KNOWN).unwrap();
-        assert_eq!(query.bytes(AFTER), Some(&b"a&b1/\xff"[..]));
+        let again = Asked::of(Way::Lazy, &TestRequest::with_uri(next).to_http_request()).unwrap();
+        assert_eq!(again.bytes(AFTER).as_deref(), Some(&b"a&b1/\xff"[..]));
     }
 
     #[test]
@@ -243,7 +280,8 @@ mod tests {
     fn a_page_of_long_keys_is_cut_and_goes_on_after_its_last_key() {
         let keys: Vec<Vec<u8>> =
             (0..1_000_u32).map(|n| [&n.to_be_bytes()[..], &[0xff; 1_000]].concat()).collect();
-        let page = asked("").page("/bucket/", &found(&keys, None));
+        let list = found(&keys, None);
+        let page = asked("").page("/bucket/", &list);
         let shown = page.paths.len();
         assert!(page.paths.iter().map(String::len).sum::<usize>() < PAGE_BYTES_MAX + 4_000);
         assert!(shown > 300 && shown < 400, "{shown}");

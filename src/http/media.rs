@@ -4,12 +4,20 @@
 //! at all, and the form type that `curl -d` adds by itself; both become text where the bytes are
 //! text. A multipart form is refused, because its boundaries would become part of the value.
 
-use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use bytes::Bytes;
 use mime::Mime;
 
 use super::code::Code;
 use super::error::{Problem, shown};
+use crate::merge::Patch;
 use crate::record::CONTENT_TYPE_BYTES_WIDTH;
+use crate::write::Change;
+
+/// The patches that are merged.
+pub const MERGE_PATCH: &str = "application/merge-patch+json";
+/// Tells which patches are taken.
+pub static ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
 /// What the headers say about the body, checked before a byte of it is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +45,52 @@ impl Declared {
         Self::parse(first.as_bytes())
     }
 
-    fn parse(header: &[u8]) -> Result<Self, Problem> {
+    /// Checks the same of a PATCH: of the types that call themselves patches one is known, and any
+    /// other type is a new value.
+    pub fn of_patch(headers: &HeaderMap) -> Result<Self, Problem> {
+        let declared = Self::of(headers)?;
+        declared.check_patch()?;
+        Ok(declared)
+    }
+
+    /// Refuses a patch that cannot be merged.
+    pub fn check_patch(&self) -> Result<(), Problem> {
+        let Some(essence) = self.essence() else { return Ok(()) };
+        let is_patch = essence.split_once('/').is_some_and(|(_, sub)| sub.contains("patch"));
+        if !is_patch || essence == MERGE_PATCH {
+            return Ok(());
+        }
+        let detail = format!(
+            "a patch of type {} cannot be applied; {MERGE_PATCH} can",
+            shown(essence.as_bytes())
+        );
+        Err(Problem::new(Code::UnsupportedPatch, detail)
+            .with(ACCEPT_PATCH.clone(), HeaderValue::from_static(MERGE_PATCH)))
+    }
+
+    /// Whether the body is to be merged.
+    pub fn is_merge_patch(&self) -> bool {
+        self.essence().is_some_and(|essence| essence == MERGE_PATCH)
+    }
+
+    /// The change that a merge patch is.
+    pub fn merge(self, text: Bytes, value_bytes_max: usize) -> Result<Change, Problem> {
+        let patch = Patch::parse(text).map_err(|error| {
+            Problem::new(Code::BadPatch, format!("the patch cannot be used: {error}"))
+        })?;
+        Ok(Change::Merge { patch, value_bytes_max })
+    }
+
+    /// Type and subtype, in lower case.
+    fn essence(&self) -> Option<String> {
+        match self {
+            Self::As(text) => Some(text.split(';').next()?.trim().to_ascii_lowercase()),
+            Self::Untold => None,
+        }
+    }
+
+    /// Checks a type as a header would name it.
+    pub fn parse(header: &[u8]) -> Result<Self, Problem> {
         let header = header.trim_ascii();
         if header.is_empty() {
             return Ok(Self::Untold);
@@ -95,7 +148,7 @@ pub fn parse_stored(content_type: &str) -> Mime {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use actix_web::http::header::{ACCEPT_ENCODING, HeaderName};
+    use actix_web::http::header::ACCEPT_ENCODING;
     use rstest::rstest;
 
     fn headers(lines: &[(HeaderName, &str)]) -> HeaderMap {

@@ -14,7 +14,7 @@
 //!   decoded path only selects the resource. Its extractors for paths, queries and bodies are not
 //!   used.
 //! * Every body is read under a size, a deadline and a budget ([`body`]).
-//! * JSON shapes stand in [`wire`] only.
+//! * JSON shapes stand in [`wire`] and [`wire_batch`] only.
 //! * No `Last-Modified`, and no other time of a value: clocks do not order here.
 //! * Nothing here knows the configuration, the command line or the server: what is needed comes in
 //!   through [`Pieces`].
@@ -26,6 +26,7 @@
 //! answered by the framework, with an empty 400.
 
 pub mod answer;
+pub mod batch;
 pub mod body;
 pub mod bucket;
 pub mod code;
@@ -34,15 +35,20 @@ pub mod error;
 pub mod guard;
 pub mod health;
 pub mod list;
+pub mod list_form;
 pub mod media;
 pub mod negotiate;
 pub mod paths;
 pub mod problems;
 pub mod query;
+pub mod render;
 pub mod rfc3339;
 pub mod session;
 pub mod sync;
+pub mod verb;
+pub mod way;
 pub mod wire;
+pub mod wire_batch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,8 +125,13 @@ impl Pieces {
                 web::scope("")
                     .wrap(from_fn(guard::guard))
                     .service(one("/bucket").to(list::redirect))
-                    .service(one("/bucket/").to(list::serve))
-                    .service(one("/bucket/{key:.+}").to(bucket::serve))
+                    .service(one("/bucket/").to(list::lazy))
+                    .service(one("/bucket/{key:.+}").to(bucket::lazy))
+                    .service(one("/canonicalbucket").to(list::redirect))
+                    .service(one("/canonicalbucket/").to(list::canonical))
+                    .service(one("/canonicalbucket/{key:.+}").to(bucket::canonical))
+                    .service(one("/batch").to(batch::lazy))
+                    .service(one("/canonicalbatch").to(batch::canonical))
                     .service(one("/problems/{code}").to(problems::serve))
                     .service(one("/healthz").to(health::live))
                     .service(one("/readyz").to(health::ready))

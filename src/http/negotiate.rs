@@ -17,6 +17,8 @@ pub struct Weight(u16);
 impl Weight {
     /// Wanted without reserve.
     pub const ONE: Self = Self(1_000);
+    /// Half as good.
+    pub const HALF: Self = Self(500);
     const ZERO: Self = Self(0);
 
     /// Digits with at most one point, such as `1`, `0.25` or `.2`; at most 1.
@@ -135,6 +137,16 @@ impl Accept {
         if ranges.is_empty() && !blank { Err(BadAccept) } else { Ok(Self(ranges)) }
     }
 
+    /// Whether any form will do as well as any other: what most programs send, or send by leaving
+    /// the header out.
+    pub fn wants_anything(&self) -> bool {
+        match self.0.as_slice() {
+            [] => true,
+            [range] => range.kind == "*" && range.q > Weight::ZERO,
+            _ => false,
+        }
+    }
+
     /// How much the client wants `mime`.
     fn weight(&self, mime: &Mime) -> Weight {
         if self.0.is_empty() {
@@ -215,7 +227,7 @@ mod tests {
             .iter()
             .enumerate()
             .map(|(i, mime)| {
-                let quality = if i == 0 { Weight::ONE } else { Weight(500) };
+                let quality = if i == 0 { Weight::ONE } else { Weight::HALF };
                 Candidate { mime, quality }
             })
             .collect();

@@ -16,6 +16,8 @@ use std::fmt::Write as _;
 
 /// Where lazy reads and writes live.
 pub const BUCKET: &str = "/bucket/";
+/// Where canonical reads and writes live.
+pub const CANONICAL: &str = "/canonicalbucket/";
 
 /// A `%` that two hexadecimal digits do not follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

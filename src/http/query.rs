@@ -13,7 +13,7 @@ use super::paths;
 use crate::duration;
 
 /// The parameters of one request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query(Vec<(&'static str, Vec<u8>)>);
 
 impl Query {
@@ -69,6 +69,16 @@ impl Query {
                 format!("a duration such as 500ms or 5s, at most {}", duration::format(max))
             })
         })
+    }
+
+    /// `true` or `false`; without the parameter `false`.
+    pub fn flag(&self, name: &str) -> Result<bool, Problem> {
+        let flag = self.value(name, |text| match text {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err("true or false".to_owned()),
+        })?;
+        Ok(flag.unwrap_or_default())
     }
 
     /// A value that `read` understands, or says the form of.

@@ -44,7 +44,7 @@ async fn run(request: &HttpRequest, job: &SyncJob) -> Result<HttpResponse, Probl
         Some(report) => answer::json(StatusCode::OK, &ReportDoc::new(&report)),
         None => {
             let message = "the round goes on; GET /admin/sync shows its report when it is done";
-            answer::json(StatusCode::ACCEPTED, &MessageDoc { message })
+            answer::json(StatusCode::ACCEPTED, &MessageDoc { message, encoding: None })
         }
     })
 }

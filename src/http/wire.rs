@@ -2,10 +2,13 @@
 //!
 //! Nothing else in the crate has a JSON shape: domain types are copied into these.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
 use super::code::Code;
 use super::rfc3339;
+use crate::record::Record;
 use crate::store::Health;
 use crate::sync::report::{Pair, Report};
 
@@ -37,6 +40,9 @@ impl<'a> ProblemDoc<'a> {
 pub struct MessageDoc<'a> {
     /// What is said.
     pub message: &'a str,
+    /// `base64`, where it is not text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encoding: Option<&'static str>,
 }
 
 /// A page of a list of keys.
@@ -46,6 +52,52 @@ pub struct ListDoc<'a> {
     pub message: &'a [String],
     /// Where the next page is; opaque.
     pub next: Option<&'a str>,
+    /// How many keys there are, if that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<usize>,
+}
+
+/// Bytes in JSON: under one name where they are UTF-8, else in base64 under another.
+pub fn text_or_base64(bytes: &[u8]) -> (Option<&str>, Option<String>) {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => (Some(text), None),
+        Err(_) => (None, Some(STANDARD.encode(bytes))),
+    }
+}
+
+/// One row of a list.
+#[derive(Debug, Serialize)]
+pub struct RowDoc<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_base64: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value_base64: Option<String>,
+    content_type: Option<&'a str>,
+    version: String,
+    expires_at: Option<String>,
+}
+
+impl<'a> RowDoc<'a> {
+    /// A row, with its value if that was read.
+    pub fn new(row: &'a Record, with_value: bool) -> Self {
+        let (key, key_base64) = text_or_base64(row.key.bytes());
+        let body = row.body.as_ref();
+        let value = body.filter(|_| with_value).map(|body| text_or_base64(&body.value));
+        let (value, value_base64) = value.unwrap_or_default();
+        Self {
+            key,
+            key_base64,
+            value,
+            value_base64,
+            content_type: body.map(|body| body.content_type.as_str()),
+            version: row.version.to_string(),
+            expires_at: body.and_then(|body| body.expires_at).map(rfc3339::format),
+        }
+    }
 }
 
 /// Whether this front end should be sent requests.

@@ -19,6 +19,9 @@ pub struct Reader {
     pub seen: Seen,
 }
 
+/// What became of work on a read lane.
+pub type Answer<T> = Result<Result<T, SessionError>, LaneError>;
+
 type Job = Box<dyn FnOnce(&mut Option<Reader>) + Send>;
 
 /// The handle of a partition's read lane; dropping it lets what waits finish and ends its threads.
@@ -54,6 +57,16 @@ impl ReadLane {
         deadline: Deadline,
         read: impl FnOnce(&mut Reader) -> Result<T, SessionError> + Send + 'static,
     ) -> Result<Result<T, SessionError>, LaneError> {
+        self.submit(deadline, read)?.await.map_err(|_| LaneError::Stopped)?
+    }
+
+    /// Puts `work` on the lane; the answer comes over the channel. Work whose answer nobody waits
+    /// for any more when its turn comes is not begun.
+    pub fn submit<T: Send + 'static>(
+        &self,
+        deadline: Deadline,
+        work: impl FnOnce(&mut Reader) -> Result<T, SessionError> + Send + 'static,
+    ) -> Result<oneshot::Receiver<Answer<T>>, LaneError> {
         let (reply, answer) = oneshot::channel();
         let connect = Arc::clone(&self.connect);
         let clock = Arc::clone(&self.clock);
@@ -61,7 +74,7 @@ impl ReadLane {
             if clock.monotonic() > deadline.0 {
                 drop(reply.send(Err(LaneError::DeadlinePassed)));
             } else if !reply.is_closed() {
-                drop(reply.send(Ok(with_reader(slot, connect.as_ref(), read))));
+                drop(reply.send(Ok(with_reader(slot, connect.as_ref(), work))));
             }
         });
         let queue = self.queue.as_ref().ok_or(LaneError::Stopped)?;
@@ -69,7 +82,7 @@ impl ReadLane {
             TrySendError::Full(_) => LaneError::Overloaded,
             TrySendError::Disconnected(_) => LaneError::Stopped,
         })?;
-        answer.await.map_err(|_| LaneError::Stopped)?
+        Ok(answer)
     }
 }
 

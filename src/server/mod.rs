@@ -204,6 +204,7 @@ fn start(
         partitions: opened.served(),
         clock: Arc::clone(clock),
         deadline: config.server.deadline,
+        ack_timeout: config.store.ack_timeout,
         sync: Arc::clone(&sync),
         eager: config.sync.eager,
         limits: LaneLimits::default(),

@@ -15,8 +15,41 @@ pub enum Need {
     Any,
     /// A partition whose vector covers this one.
     Session(Vector),
+    /// The key's master, whose vector covers this one; of a list: what each master has of its own.
+    Master(Vector),
     /// The partition of this name, as it is.
     At(String),
+}
+
+/// How many data voters have to hold a write before it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ack {
+    /// The master.
+    One,
+    /// A majority of all data voters, those that are down included.
+    Majority,
+    /// All data voters, those that are down included.
+    All,
+    /// The master, and whoever of the others can be reached.
+    Reachable,
+}
+
+/// How many data voters hold a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Acks {
+    /// How many hold it for certain.
+    pub held: usize,
+    /// How many had to.
+    pub needed: usize,
+    /// How many there are.
+    pub voters: usize,
+}
+
+impl Acks {
+    /// Whether it is acknowledged as was asked.
+    pub const fn is_met(&self) -> bool {
+        self.held >= self.needed
+    }
 }
 
 /// The partition that an answer comes from.
@@ -46,8 +79,8 @@ pub struct List {
     pub rows: Vec<Record>,
     /// The last key looked at, where there is more.
     pub next: Option<bytes::Bytes>,
-    /// Who served it.
-    pub served_by: Serving,
+    /// Who served it: one partition, or every master its own keys.
+    pub served_by: Vec<Serving>,
     /// What the reader has seen now.
     pub session: Token,
 }
@@ -61,6 +94,8 @@ pub struct Written {
     pub served_by: Serving,
     /// What the writer has seen now: the token that came in, joined with what was written.
     pub session: Token,
+    /// Who holds what was written; `None`: nothing was.
+    pub acks: Option<Acks>,
 }
 
 /// Why the store has no answer. Nothing here knows HTTP.
@@ -102,6 +137,9 @@ pub enum StoreError {
         #[source]
         source: Arc<PartitionError>,
     },
+    /// The write stands at its master, and fewer hold it than was asked for.
+    #[error("the write stands at its master, and too few others confirmed it in time")]
+    AckUnmet(Box<Written>),
     /// The write may stand or not.
     #[error("the write was sent and no answer came: it may stand or not")]
     OutcomeUnknown {

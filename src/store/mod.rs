@@ -2,10 +2,13 @@
 //!
 //! A write goes to the write lane of its key's master. A read names its [`Need`], and the store
 //! picks the partition: for `any` the key's master where it is local, else the others in turn; for
-//! a session one whose vector covers the token, after a bounded wait that wakes a pull; by name
-//! exactly there. What cannot be served is said: never a silent older answer.
+//! a session one whose vector covers the token, after a bounded wait that wakes a pull; the same at
+//! the key's master alone; by name exactly there. What cannot be served is said: never a silent
+//! older answer.
 
+mod acks;
 pub mod answer;
+mod lists;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -14,7 +17,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use self::answer::{List, Need, Read, Serving, StoreError, Written};
+use self::answer::{Ack, Need, Read, Serving, StoreError, Written};
 use crate::clock::Clock;
 use crate::jobs::SyncJob;
 use crate::lane::point::{Point, PointError, PointLane};
@@ -22,9 +25,9 @@ use crate::lane::read::{LocalReaders, ReadLane, Reader};
 use crate::lane::write::{WriteLane, WriteLaneParts};
 use crate::lane::{Connect, Deadline, LaneError, LaneLimits};
 use crate::partition::engine::EngineKind;
-use crate::partition::{Found, Get, Range};
+use crate::partition::{Found, Get};
 use crate::record::{Key, Record};
-use crate::session::{SessionError, cover, get_covered};
+use crate::session::{SessionError, get_covered};
 use crate::topology::{Role, Topology};
 use crate::vector::{Token, Vector};
 use crate::version::{PartitionId, SetId};
@@ -176,6 +179,8 @@ pub struct StoreParts {
     pub clock: Arc<dyn Clock>,
     /// How long a request may take.
     pub deadline: Duration,
+    /// How long a write waits for others than its master to hold it.
+    pub ack_timeout: Duration,
     /// The sync job: woken by session reads that wait, and by writes if `eager`.
     pub sync: Arc<SyncJob>,
     /// Whether each write wakes the sync job.
@@ -191,6 +196,7 @@ pub struct Store {
     lanes: BTreeMap<PartitionId, Lanes>,
     clock: Arc<dyn Clock>,
     deadline: Duration,
+    ack_timeout: Duration,
     sync: Arc<SyncJob>,
     eager: bool,
 }
@@ -231,6 +237,7 @@ impl Store {
             lanes,
             clock: parts.clock,
             deadline: parts.deadline,
+            ack_timeout: parts.ack_timeout,
             sync: parts.sync,
             eager: parts.eager,
         })
@@ -265,34 +272,11 @@ impl Store {
         Ok(Read { record: visible, served_by, session: Token { set: self.set, vector } })
     }
 
-    /// Reads a page of a list.
-    pub async fn list(
-        &self,
-        range: &Range,
-        need: &Need,
-        session: Option<&Token>,
-    ) -> Result<List, StoreError> {
-        let mut vector = self.vector_of(session)?;
-        let (served_by, listing) = self
-            .routed(need, None, |lanes, needed| {
-                let (range, deadline) = (range.clone(), self.deadline());
-                lanes.read(false, deadline, move |reader| {
-                    cover(reader.partition.as_mut(), &mut reader.seen, &needed)?;
-                    Ok(reader.partition.list(&range)?)
-                })
-            })
-            .await?;
-        for row in &listing.rows {
-            vector.raise(row.origin, row.version);
-        }
-        let session = Token { set: self.set, vector };
-        Ok(List { rows: listing.rows, next: listing.next, served_by, session })
-    }
-
-    /// Writes a key at its master.
+    /// Writes a key at its master, and has others hold it too if `ack` asks for them.
     pub async fn write(
         &self,
         write: Write,
+        ack: Ack,
         session: Option<&Token>,
     ) -> Result<Written, StoreError> {
         let mut vector = self.vector_of(session)?;
@@ -301,19 +285,25 @@ impl Store {
         if let Err(LaneError::Moved { .. }) = answer {
             // The lane knows a later topology: route once more.
             master = self.topology.load().master_of(&write.key);
-            answer = self.write_at(master, write).await?;
+            answer = self.write_at(master, write.clone()).await?;
         }
         let lanes = self.lanes_of(master);
-        let name = &lanes.served.serving.name;
-        let outcome = answer.map_err(|error| write_error(error, name))?;
-        if let Some(version) = outcome.version() {
-            vector.raise(master, version);
+        let served_by = lanes.served.serving.clone();
+        let outcome = answer.map_err(|error| write_error(error, &served_by.name))?;
+        let mut acks = None;
+        if let Some(row) = outcome.row(&write, master) {
+            vector.raise(master, row.version);
             if self.eager {
                 self.sync.wake();
             }
+            acks = Some(self.acknowledge(row, ack).await);
         }
         let session = Token { set: self.set, vector };
-        Ok(Written { outcome, served_by: lanes.served.serving.clone(), session })
+        let written = Written { outcome, served_by, session, acks };
+        match acks {
+            Some(acks) if !acks.is_met() => Err(StoreError::AckUnmet(Box::new(written))),
+            Some(_) | None => Ok(written),
+        }
     }
 
     /// How the partitions are doing, from what was last seen of them.
@@ -444,16 +434,34 @@ impl Store {
                 Ok((lanes.served.serving.clone(), answer))
             }
             Need::Any => self.first_of(key, &Vector::new(), &read).await,
-            Need::Session(token) => {
-                self.check_lost(token)?;
-                let wakeup = match self.first_of(key, token, &read).await {
-                    Err(StoreError::TooStale { .. }) => self.sync.run(SESSION_WAIT),
-                    answer => return answer,
+            Need::Session(token) => self.covered(token, || self.first_of(key, token, &read)).await,
+            Need::Master(token) => {
+                let master = key.map(|key| self.topology.load().master_of(key));
+                let lanes = master.and_then(|master| self.lanes.get(&master));
+                let lanes = lanes.ok_or_else(|| self.no_such("the master"))?;
+                let serving = &lanes.served.serving;
+                let ask = || async {
+                    let answer = read(lanes, token.clone()).await;
+                    answer.map_err(|miss| read_error(miss, &serving.name))
                 };
-                drop(wakeup.await);
-                self.first_of(key, token, &read).await
+                Ok((serving.clone(), self.covered(token, ask).await?))
             }
         }
+    }
+
+    /// Reads what has to cover `token`; where it does not yet, after a bounded wait for a pull.
+    async fn covered<T, F: Future<Output = Result<T, StoreError>>>(
+        &self,
+        token: &Vector,
+        read: impl Fn() -> F,
+    ) -> Result<T, StoreError> {
+        self.check_lost(token)?;
+        let pull = match read().await {
+            Err(StoreError::TooStale { .. }) => self.sync.run(SESSION_WAIT),
+            answer => return answer,
+        };
+        drop(pull.await);
+        read().await
     }
 
     /// Asks the partitions in turn, the key's master first, until one serves.

@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
+mod batches;
+mod changes;
 mod fixture;
 mod lists;
+mod negotiation;
+mod original;
 mod refusals;
 mod service;
 mod values;

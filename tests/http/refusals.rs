@@ -4,7 +4,7 @@ use actix_web::http::Method;
 use actix_web::test::TestRequest;
 use rstest::rstest;
 
-use super::fixture::{Answer, Front, LIMITS, delete, get, post, put};
+use super::fixture::{Answer, Front, LIMITS, delete, get, patch, post, put};
 
 /// Sends `request` to a front end whose `/bucket/k` holds `old`, and checks that it still does.
 async fn refused(request: TestRequest) -> Answer {
@@ -105,8 +105,9 @@ async fn an_over_long_content_type() {
 }
 
 #[rstest]
-#[case("ttl=5s", "unknown-parameter")]
-#[case("ack=all", "unknown-parameter")]
+#[case("tll=5s", "unknown-parameter")]
+#[case("ack=two", "bad-parameter")]
+#[case("ack=all&ack=1", "repeated-parameter")]
 #[case("partition=a", "unknown-parameter")]
 #[case("%zz", "bad-query")]
 #[actix_web::test]
@@ -134,9 +135,14 @@ async fn parameters_that_a_read_does_not_know(
 }
 
 #[rstest]
-#[case("/bucket/k", "GET, HEAD, POST, PUT, DELETE, OPTIONS")]
+#[case("/bucket/k", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")]
+#[case("/canonicalbucket/k", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")]
 #[case("/bucket/", "GET, HEAD, OPTIONS")]
+#[case("/canonicalbucket/", "GET, HEAD, OPTIONS")]
+#[case("/canonicalbucket", "GET, HEAD, OPTIONS")]
 #[case("/bucket", "GET, HEAD, OPTIONS")]
+#[case("/batch", "POST, QUERY, OPTIONS")]
+#[case("/canonicalbatch", "POST, QUERY, OPTIONS")]
 #[case("/healthz", "GET, HEAD, OPTIONS")]
 #[case("/readyz", "GET, HEAD, OPTIONS")]
 #[case("/problems/not-found", "GET, HEAD, OPTIONS")]
@@ -146,7 +152,7 @@ async fn a_resource_says_what_it_allows(#[case] path: &str, #[case] allow: &str)
     let with = |method: &str| {
         TestRequest::with_uri(path).method(Method::from_bytes(method.as_bytes()).unwrap())
     };
-    for method in ["PATCH", "TRACE", "QUERY", "put"] {
+    for method in ["TRACE", "SEARCH", "put"] {
         let answer = refused(with(method).set_payload("new")).await;
         answer.assert_problem(405, "method-not-allowed");
         assert_eq!(answer.header("allow"), allow, "{method}");
@@ -161,7 +167,7 @@ async fn a_resource_says_what_it_allows(#[case] path: &str, #[case] allow: &str)
 #[case("/nowhere")]
 #[case("/Bucket/k")]
 #[case("/%62ucket/k")]
-#[case("/canonicalbucket/k")]
+#[case("/canonicalbucke/k")]
 #[case("/admin")]
 #[case("/problems/nonsense")]
 #[case("/problems/")]
@@ -220,4 +226,44 @@ async fn header_injection_stays_in_the_path() {
     assert_eq!(answer.header("location"), "/bucket/a%0D%0ASet-Cookie:%20x%3D1");
     assert_eq!(answer.header("set-cookie"), "");
     assert_eq!(front.get(answer.header("location")).await.text(), "v");
+}
+
+#[rstest]
+#[case("ttl=0s", "bad-parameter", "longer than nothing")]
+#[case("ttl=1.5s", "bad-parameter", "a duration such as")]
+#[case("ttl=36501d", "bad-parameter", "at most 36500d")]
+#[case("ttl=5s&ttl=5s", "repeated-parameter", "ttl")]
+#[actix_web::test]
+async fn times_to_live_that_cannot_be(#[case] query: &str, #[case] code: &str, #[case] says: &str) {
+    let path = format!("/bucket/k?{query}");
+    for request in [put(&path), post(&path), patch(&path)] {
+        let answer = refused(request.set_payload("new")).await;
+        answer.assert_problem(400, code);
+        assert!(answer.text().contains(says), "{}", answer.text());
+    }
+    refused(delete("/bucket/k?ttl=5s")).await.assert_problem(400, "unknown-parameter");
+}
+
+#[rstest]
+#[case("application/json-patch+json", "[]", 415, "unsupported-patch")]
+#[case("text/x-patch", "--- a", 415, "unsupported-patch")]
+#[case("application/merge-patch+json", "{", 400, "bad-patch")]
+#[case("application/merge-patch+json", "", 400, "bad-patch")]
+#[case("Application/Merge-Patch+JSON; charset=utf-8", "{\"a\":1,\"a\":2}", 400, "bad-patch")]
+#[case("application/merge-patch+json", "{}", 409, "unmergeable")]
+#[actix_web::test]
+async fn patches_that_cannot_be(
+    #[case] kind: &'static str,
+    #[case] body: &'static str,
+    #[case] status: u16,
+    #[case] code: &str,
+) {
+    for base in ["/bucket/k", "/canonicalbucket/k"] {
+        let request = patch(base).insert_header(("content-type", kind)).set_payload(body);
+        let answer = refused(request).await;
+        answer.assert_problem(status, code);
+        if status == 415 {
+            assert_eq!(answer.header("accept-patch"), "application/merge-patch+json");
+        }
+    }
 }

@@ -1,0 +1,185 @@
+//! Lists: a page of one partition, or the masters' view.
+//!
+//! In the masters' view each key is told by its own master: every master lists the range, what it
+//! masters itself is taken of it, and the page ends where the first of them stopped looking. So a
+//! key whose write or delete has not reached the other partitions yet is there, or is not, as its
+//! master says. It costs a page of each master, and needs all of them.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::answer::{List, Need, Serving, StoreError};
+use super::{Lanes, Store, read_error};
+use crate::lane::Deadline;
+use crate::partition::{Listing, Range};
+use crate::record::Record;
+use crate::session::cover;
+use crate::topology::Topology;
+use crate::vector::{Token, Vector};
+use crate::version::PartitionId;
+
+/// Keys that are counted at once: a count lets others read in between.
+const COUNTED_AT_ONCE: usize = 10_000;
+
+impl Store {
+    /// Reads a page of a list.
+    pub async fn list(
+        &self,
+        range: &Range,
+        need: &Need,
+        session: Option<&Token>,
+    ) -> Result<List, StoreError> {
+        let mut vector = self.vector_of(session)?;
+        let until = self.deadline().0;
+        let (served_by, listing) = match need {
+            Need::Master(token) => {
+                self.covered(token, || self.list_by_masters(range, token, until)).await?
+            }
+            Need::Any | Need::Session(_) | Need::At(_) => {
+                let read = |lanes, needed| self.list_at(lanes, range, needed, until);
+                let (serving, listing) = self.routed(need, None, read).await?;
+                (vec![serving], listing)
+            }
+        };
+        for row in &listing.rows {
+            vector.raise(row.origin, row.version);
+        }
+        let session = Token { set: self.set, vector };
+        Ok(List { rows: listing.rows, next: listing.next, served_by, session })
+    }
+
+    /// How many keys with this prefix are visible; within the deadline of a request, or not at all.
+    pub async fn count(&self, prefix: Bytes, need: &Need) -> Result<usize, StoreError> {
+        let (until, _) = self.deadline();
+        let mut counted = 0;
+        let mut range = Range {
+            prefix,
+            after: None,
+            keys_max: COUNTED_AT_ONCE,
+            scanned_max: COUNTED_AT_ONCE * 4,
+            value_bytes_max: None,
+        };
+        loop {
+            let page = self.list(&range, need, None).await?;
+            counted += page.rows.len();
+            if page.next.is_none() {
+                return Ok(counted);
+            }
+            range.after = page.next;
+            if self.clock.monotonic() > until.0 {
+                return Err(StoreError::DeadlinePassed { partition: names(&page.served_by) });
+            }
+        }
+    }
+
+    async fn list_at(
+        &self,
+        lanes: &Lanes,
+        range: &Range,
+        needed: Vector,
+        until: Deadline,
+    ) -> Result<Listing, super::Miss> {
+        let range = range.clone();
+        let patience = until.0.saturating_sub(self.clock.monotonic());
+        let read = lanes.read(false, (until, patience), move |reader| {
+            cover(reader.partition.as_mut(), &mut reader.seen, &needed)?;
+            Ok(reader.partition.list(&range)?)
+        });
+        read.await
+    }
+
+    async fn list_by_masters(
+        &self,
+        range: &Range,
+        token: &Vector,
+        until: Deadline,
+    ) -> Result<(Vec<Serving>, Listing), StoreError> {
+        let topology = self.topology.load_full();
+        let (mut served_by, mut listings) = (Vec::new(), BTreeMap::new());
+        for (&id, lanes) in &self.lanes {
+            if topology.slots_of(id) > 0 {
+                let serving = &lanes.served.serving;
+                let listing = self.list_at(lanes, range, token.clone(), until).await;
+                listings.insert(id, listing.map_err(|miss| read_error(miss, &serving.name))?);
+                served_by.push(serving.clone());
+            }
+        }
+        Ok((served_by, merged(listings, &topology, range.keys_max)))
+    }
+}
+
+/// What each master says of its own keys, as far as all of them have looked.
+fn merged(
+    listings: BTreeMap<PartitionId, Listing>,
+    topology: &Topology,
+    keys_max: usize,
+) -> Listing {
+    let mut next = listings.values().filter_map(|listing| listing.next.clone()).min();
+    let looked_at = |row: &Record| next.as_ref().is_none_or(|next| row.key.bytes() <= next);
+    let mut rows: Vec<Record> = listings
+        .into_iter()
+        .flat_map(|(id, listing)| listing.rows.into_iter().map(move |row| (id, row)))
+        .filter(|(id, row)| topology.master_of(&row.key) == *id && looked_at(row))
+        .map(|(_, row)| row)
+        .collect();
+    rows.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+    if rows.len() > keys_max {
+        rows.truncate(keys_max);
+        next = rows.last().map(|row| row.key.bytes().clone());
+    }
+    Listing { rows, next }
+}
+
+/// Several partitions, as one is named.
+pub(super) fn names(served_by: &[Serving]) -> std::sync::Arc<str> {
+    let names: Vec<&str> = served_by.iter().map(|serving| serving.name.as_ref()).collect();
+    names.join(", ").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::{Key, Space};
+    use crate::topology::Role;
+    use crate::version::Version;
+
+    fn topology() -> Topology {
+        let names = ["a", "b"].map(|name| (name.to_owned(), Role::Master));
+        Topology::found(&names.into()).unwrap()
+    }
+
+    fn row(n: usize) -> Record {
+        let key = Key::stored(Space::Data, format!("k{n:02}"));
+        Record { key, version: Version::ZERO, origin: PartitionId(1), body: None }
+    }
+
+    fn listing(keys: std::ops::Range<usize>, next: Option<&str>) -> Listing {
+        Listing { rows: keys.map(row).collect(), next: next.map(|next| next.to_owned().into()) }
+    }
+
+    #[test]
+    fn each_key_comes_once_from_its_master() {
+        let both =
+            |a, b| merged([(PartitionId(1), a), (PartitionId(2), b)].into(), &topology(), 20);
+        let all = both(listing(0..20, None), listing(0..20, None));
+        assert_eq!(all, listing(0..20, None));
+        // The second master lacks the first keys: those of its own are gone.
+        let some = both(listing(0..20, None), listing(10..20, None));
+        assert!(some.rows.len() > 10 && some.rows.len() < 20, "{}", some.rows.len());
+        for row in some.rows {
+            let is_first = topology().master_of(&row.key) == PartitionId(1);
+            assert!(is_first || row.key.bytes().as_ref() >= &b"k10"[..], "{row:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_ends_where_the_first_stopped_looking() {
+        let both = |keys_max| {
+            let (a, b) = (listing(0..20, Some("k19")), listing(0..8, Some("k07")));
+            merged([(PartitionId(1), a), (PartitionId(2), b)].into(), &topology(), keys_max)
+        };
+        assert_eq!(both(20), listing(0..8, Some("k07")));
+        assert_eq!(both(5), listing(0..5, Some("k04")));
+    }
+}
