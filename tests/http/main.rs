@@ -8,6 +8,8 @@ mod fixture;
 mod lists;
 mod negotiation;
 mod original;
+mod properties;
+mod races;
 mod refusals;
 mod service;
 mod values;
