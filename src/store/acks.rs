@@ -12,12 +12,19 @@ use super::answer::{Ack, Acks};
 use super::{Lanes, Store};
 use crate::ack::{self, Tally};
 use crate::lane::Deadline;
-use crate::record::Record;
 use crate::session::SessionError;
+use crate::version::PartitionId;
+use crate::write::{Outcome, Write};
 
 impl Store {
-    /// Has so many data voters hold `row`, which its master has committed.
-    pub(super) async fn acknowledge(&self, row: Record, ack: Ack) -> Acks {
+    /// Has so many data voters hold what `write` has left at its master.
+    pub(super) async fn acknowledge(
+        &self,
+        write: &Write,
+        outcome: &Outcome,
+        master: PartitionId,
+        ack: Ack,
+    ) -> Acks {
         let topology = self.topology.load_full();
         let voters = topology.data_voters().count();
         // How many must hold it, and how many are waited for.
@@ -27,9 +34,11 @@ impl Store {
             Ack::All => (voters, voters),
             Ack::Reachable => (1, voters),
         };
-        if awaited <= 1 {
+        // Most writes end here, so nothing is copied before.
+        let row = Some(outcome).filter(|_| awaited > 1);
+        let Some(row) = row.and_then(|outcome| outcome.row(write, master)) else {
             return Acks { held: 1, needed, voters };
-        }
+        };
         let others = topology.data_voters().filter(|voter| voter.id != row.origin);
         let others: Vec<&Lanes> = others.filter_map(|voter| self.lanes.get(&voter.id)).collect();
         let mut tally = Tally::new(others.len(), awaited);

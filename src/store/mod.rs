@@ -291,12 +291,12 @@ impl Store {
         let served_by = lanes.served.serving.clone();
         let outcome = answer.map_err(|error| write_error(error, &served_by.name))?;
         let mut acks = None;
-        if let Some(row) = outcome.row(&write, master) {
-            vector.raise(master, row.version);
+        if let Some(version) = outcome.version() {
+            vector.raise(master, version);
             if self.eager {
                 self.sync.wake();
             }
-            acks = Some(self.acknowledge(row, ack).await);
+            acks = Some(self.acknowledge(&write, &outcome, master, ack).await);
         }
         let session = Token { set: self.set, vector };
         let written = Written { outcome, served_by, session, acks };

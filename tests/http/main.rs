@@ -4,6 +4,7 @@
 
 mod batches;
 mod changes;
+mod documents;
 mod fixture;
 mod lists;
 mod negotiation;

@@ -1,10 +1,11 @@
-//! The README's console blocks, run as they stand, in order, against a service with the defaults.
+//! The console blocks of the README and of docs/api.md, run as they stand, in order, each document
+//! against a service with the defaults.
 
 use std::process::Command;
 
 use super::process::Service;
 
-/// The address that the README writes.
+/// The address that the documents write.
 const ADDRESS: &str = "127.0.0.1:8080";
 /// Stands for anything, within a line or for any number of lines.
 const ANYTHING: &str = "...";
@@ -14,6 +15,19 @@ const ANYTHING: &str = "...";
 struct Example {
     command: String,
     output: Vec<String>,
+}
+
+impl Example {
+    /// The next line: of the command as long as it goes on, else of what it prints.
+    fn go_on(&mut self, line: &str) {
+        match line.strip_prefix("> ") {
+            Some(more) if self.output.is_empty() => {
+                self.command.push('\n');
+                self.command.push_str(more);
+            }
+            Some(_) | None => self.output.push(line.to_owned()),
+        }
+    }
 }
 
 fn examples(text: &str) -> Vec<Example> {
@@ -27,7 +41,7 @@ fn examples(text: &str) -> Vec<Example> {
                 Some(command) => {
                     examples.push(Example { command: command.to_owned(), output: Vec::new() });
                 }
-                None => examples.last_mut().unwrap().output.push(line.to_owned()),
+                None => examples.last_mut().unwrap().go_on(line),
             }
         }
     }
@@ -51,14 +65,23 @@ fn matches(expected: &str, printed: &str) -> bool {
 
 #[test]
 fn the_readme_says_what_happens() {
+    says_what_happens("README.md");
+}
+
+#[test]
+fn the_description_of_the_interface_says_what_happens() {
+    says_what_happens("docs/api.md");
+}
+
+fn says_what_happens(document: &str) {
     let folder = tempfile::tempdir().unwrap();
     let root = env!("CARGO_MANIFEST_DIR");
     std::fs::copy(format!("{root}/configuration.toml"), folder.path().join("configuration.toml"))
         .unwrap();
     let service = Service::start(folder.path());
     let address = service.address().to_string();
-    let readme = std::fs::read_to_string(format!("{root}/README.md")).unwrap();
-    let examples = examples(&readme);
+    let text = std::fs::read_to_string(format!("{root}/{document}")).unwrap();
+    let examples = examples(&text);
     assert!(examples.len() > 10, "{examples:?}");
     for Example { command, output } in examples {
         let run = command
