@@ -206,9 +206,15 @@ pub fn check(args: &CheckArgs) -> Result<Exit, CliError> {
         value::print(text.as_bytes())?;
         return Ok(Exit::Done);
     }
+    let clock: Arc<dyn Clock> = Arc::new(System::new());
+    let engines = Engines::new(&config, &clock).map_err(LocalError::from)?;
+    let servers = engines.servers(&config).map_err(LocalError::from)?;
     let opened = open(&config, Founding::Never)?;
     let table = set_table(&config, &opened);
     value::print(format!("the configuration is good\n{table}\n").as_bytes())?;
+    for (name, settings) in servers {
+        value::print(format!("{name}: {settings}\n").as_bytes())?;
+    }
     Ok(if opened.set.unreachable.is_empty() { Exit::Done } else { Exit::Unavailable })
 }
 

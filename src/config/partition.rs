@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
+use crate::partition::mysql::{MysqlUrl, MysqlUrlError};
 use crate::topology::Role;
 
 /// One partition.
@@ -14,7 +15,8 @@ pub struct PartitionConfig {
     pub role: Role,
 }
 
-/// Where a database is. What has a password some day gets a hand-written `Debug`.
+/// Where a database is. A password is never shown: [`MysqlUrl`] has `Debug` and `Display` of its
+/// own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PartitionUrl {
     /// One SQLite file.
@@ -22,6 +24,8 @@ pub enum PartitionUrl {
         /// The file, under the data root unless the path is absolute.
         path: PathBuf,
     },
+    /// A database on a MariaDB or MySQL server.
+    Mysql(MysqlUrl),
     /// The process's own memory: gone with it.
     Memory,
 }
@@ -30,6 +34,7 @@ impl fmt::Display for PartitionUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite { path } => write!(f, "sqlite:{}", path.display()),
+            Self::Mysql(url) => url.fmt(f),
             Self::Memory => f.write_str("memory:"),
         }
     }
@@ -38,12 +43,9 @@ impl fmt::Display for PartitionUrl {
 /// Why a text does not tell where a database is.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
-    /// An engine that comes later.
-    #[error("names the engine {engine}, which is not in this build")]
-    EngineMissing {
-        /// Which.
-        engine: &'static str,
-    },
+    /// A URL of a server that is wrong somewhere.
+    #[error("is no url of a server: {0}")]
+    Mysql(#[from] MysqlUrlError),
     /// An engine that nobody knows.
     #[error("names no engine")]
     EngineUnknown,
@@ -65,7 +67,9 @@ impl PartitionUrl {
         match engine {
             "memory" if rest.is_empty() => Ok(Self::Memory),
             "sqlite" => Ok(Self::Sqlite { path: file(rest, root, prefix)? }),
-            "mysql" | "mariadb" => Err(UrlError::EngineMissing { engine: "mysql" }),
+            "mysql" | "mariadb" => {
+                Ok(Self::Mysql(text.parse::<MysqlUrl>()?.with_database_prefix(prefix)?))
+            }
             _ => Err(UrlError::EngineUnknown),
         }
     }
@@ -101,6 +105,7 @@ pub fn redacted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::partition::mysql::Part;
 
     fn parse(text: &str) -> Result<String, UrlError> {
         PartitionUrl::parse(text, Path::new("."), "").map(|url| url.to_string())
@@ -116,6 +121,9 @@ mod tests {
         assert_eq!(under.unwrap().to_string(), "sqlite:/var/lib/x/data/test_a.db");
         let absolute = PartitionUrl::parse("sqlite:/b/a.db", Path::new("/var/lib/x"), "");
         assert_eq!(absolute.unwrap().to_string(), "sqlite:/b/a.db");
+        let server = PartitionUrl::parse("mysql://u:p@localhost/a", Path::new("."), "test_");
+        let shown = "mysql://u:***@localhost:3306/test_a?tls=disabled";
+        assert_eq!(server.unwrap().to_string(), shown);
     }
 
     #[test]
@@ -123,7 +131,7 @@ mod tests {
         for (text, error) in [
             ("data/a.db", UrlError::EngineUnknown),
             ("postgres://h/a", UrlError::EngineUnknown),
-            ("mysql://u:p@h/a", UrlError::EngineMissing { engine: "mysql" }),
+            ("mysql://u:p@h", UrlError::Mysql(MysqlUrlError::Missing(Part::Database))),
             ("sqlite:", UrlError::NoFile),
             ("sqlite:/", UrlError::NoFile),
             ("sqlite:file:a.db?mode=memory", UrlError::NotAFile),

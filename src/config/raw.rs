@@ -30,7 +30,7 @@ pub(super) const SECTIONS: [(&str, &[&str]); 3] = [
     ("sync", &["schedule", "eager", "log_retention"]),
 ];
 /// The section that has one table per partition, and the keys of each.
-pub(super) const PARTITION: (&str, &[&str]) = ("partition", &["url", "role"]);
+pub(super) const PARTITION: (&str, &[&str]) = ("partition", &["url", "password_file", "role"]);
 
 /// What the layers say; `None`: nothing, so the default stands.
 #[derive(Debug, Default, Deserialize)]
@@ -67,6 +67,7 @@ pub(super) struct RawStore {
 #[serde(default)]
 pub(super) struct RawPartition {
     pub url: Option<String>,
+    pub password_file: Option<String>,
     pub role: Option<String>,
 }
 

@@ -123,9 +123,10 @@ fn wrong_values_name_key_value_limit_and_fix() {
              for example url = \"sqlite:data/store_1.db\"",
         ),
         (
-            "[partition.a]\nurl = 'mysql://u:secret@h/a'",
-            "c.toml, line 2: partition.a.url: \"mysql://***@h/a\" names the engine mysql, which \
-             is not in this build; write sqlite:PATH, for example sqlite:data/a.db, or memory:",
+            "[partition.a]\nurl = 'mysql://u:secret@h'",
+            "c.toml, line 2: partition.a.url: \"mysql://***@h\" is no url of a server: the database \
+             is missing; a url is mysql://user[:password]@host[:port]/database; write \
+             mysql://user@host:3306/database, and the password in a password_file",
         ),
         (
             "[partition.a]\nurl = 'sqlite:a.db'\n[partition.b]\nurl = 'sqlite:./a.db'",

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -49,6 +52,18 @@ pub(super) fn config(layered: Layered) -> Result<Config, Problems> {
         check.problem("partition", ProblemKind::Topology(error));
     }
     if check.problems.is_empty() { Ok(config) } else { Err(Problems(check.problems)) }
+}
+
+/// The first line of a file that others cannot read.
+fn read_password(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    if file.metadata()?.permissions().mode() & 0o004 != 0 {
+        return Err(io::Error::other("everybody may read it (chmod o-r)"));
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    let password = text.lines().next().unwrap_or_default();
+    if password.is_empty() { Err(io::Error::other("it is empty")) } else { Ok(password.to_owned()) }
 }
 
 struct Check {
@@ -205,7 +220,8 @@ impl Check {
             .into_iter()
             .map(|(name, partition)| {
                 let url = Some(partition.url.to_string());
-                (name, RawPartition { url, role: Some(partition.role.to_string()) })
+                let role = Some(partition.role.to_string());
+                (name, RawPartition { url, password_file: None, role })
             })
             .collect();
         self.partitions(&raw, store)
@@ -223,7 +239,7 @@ impl Check {
             let Some(url) = self.url(name, raw, store) else { continue };
             let other = partitions
                 .iter()
-                .find(|(_, other)| other.url == url && matches!(url, PartitionUrl::Sqlite { .. }));
+                .find(|(_, other)| other.url == url && url != PartitionUrl::Memory);
             if let Some((other, _)) = other {
                 let (value, other) = (url.to_string(), other.clone());
                 self.problem(&key, ProblemKind::SameDatabase { value, other });
@@ -255,20 +271,55 @@ impl Check {
             return None;
         };
         match PartitionUrl::parse(text, &store.root, &store.database_prefix) {
-            Ok(url) => Some(url),
+            Ok(url) => self.with_password(name, url, raw, store),
             Err(error) => {
                 let fix = match error {
                     UrlError::LeavesRoot => {
                         "write a path under store.root, or an absolute one, without .."
                     }
-                    UrlError::EngineMissing { .. }
-                    | UrlError::EngineUnknown
-                    | UrlError::NoFile
-                    | UrlError::NotAFile => {
-                        "write sqlite:PATH, for example sqlite:data/a.db, or memory:"
+                    UrlError::Mysql(_) => {
+                        "write mysql://user@host:3306/database, and the password in a \
+                         password_file"
+                    }
+                    UrlError::EngineUnknown | UrlError::NoFile | UrlError::NotAFile => {
+                        "write mysql://user@host:3306/database, sqlite:PATH, for example \
+                         sqlite:data/a.db, or memory:"
                     }
                 };
                 self.value(&key, redacted(text), error.to_string(), fix);
+                None
+            }
+        }
+    }
+
+    /// The password from its file: one line, not readable by everybody.
+    fn with_password(
+        &mut self,
+        name: &str,
+        url: PartitionUrl,
+        raw: &RawPartition,
+        store: &StoreConfig,
+    ) -> Option<PartitionUrl> {
+        let file = raw.password_file.as_ref().filter(|file| !file.is_empty());
+        let Some(file) = file else { return Some(url) };
+        let key = format!("partition.{name}.password_file");
+        let PartitionUrl::Mysql(server) = url else {
+            let why = "is of use for a mysql: url only".to_owned();
+            self.value(&key, file, why, "leave it out");
+            return None;
+        };
+        if server.has_password() {
+            let why = "is a second password: the url has one".to_owned();
+            self.value(&key, file, why, "keep one of the two");
+            return None;
+        }
+        let path = store.root.join(file);
+        match read_password(&path) {
+            Ok(password) => Some(PartitionUrl::Mysql(server.with_password(password))),
+            Err(error) => {
+                let fix =
+                    "name a file that holds the password alone and that its owner alone reads";
+                self.value(&key, path.display(), format!("cannot be used: {error}"), fix);
                 None
             }
         }

@@ -104,6 +104,14 @@ pub fn serve(config: Config, insecure: bool) -> Result<(), ServeError> {
 /// or one of them is just starting, it waits a little.
 async fn open_patiently(config: &Config, clock: &Arc<dyn Clock>) -> Result<Opened, ServeError> {
     let engines = Engines::new(config, clock)?;
+    for (partition, settings) in engines.servers(config)? {
+        let relaxed = settings.relaxed();
+        if relaxed.is_empty() {
+            info!(partition, %settings, "server");
+        } else {
+            warn!(partition, %settings, "a crash of this server may take acknowledged writes along");
+        }
+    }
     let mut attempts = interval(OPEN_INTERVAL);
     for _ in 1..OPEN_ATTEMPTS {
         attempts.tick().await;

@@ -16,6 +16,7 @@ use crate::lane::Connect;
 use crate::lane::checked::Checked;
 use crate::partition::engine::Engine;
 use crate::partition::memory::Memory;
+use crate::partition::mysql::{Mysql, ServerSettings};
 use crate::partition::sqlite::{PathError, Sqlite};
 use crate::store::Served;
 use crate::store::answer::Serving;
@@ -34,6 +35,22 @@ pub enum OpenError {
         /// Why.
         #[source]
         source: PathError,
+    },
+    /// A value of the configured size would not fit a packet.
+    #[error(
+        "the server of partition `{name}` takes packets of {packet} bytes, and \
+         store.value_bytes_max = {value} needs {needed}; raise max_allowed_packet there, or lower \
+         store.value_bytes_max"
+    )]
+    PacketTooSmall {
+        /// Which partition.
+        name: String,
+        /// The server's `max_allowed_packet`.
+        packet: usize,
+        /// The configured largest value.
+        value: usize,
+        /// What a statement with such a value takes.
+        needed: usize,
     },
     /// The configured roles make no set.
     #[error(transparent)]
@@ -57,48 +74,79 @@ impl OpenError {
     pub const fn may_pass(&self) -> bool {
         match self {
             Self::Founding(error) => error.may_pass(),
-            Self::Path { .. } | Self::Topology(_) | Self::Random(_) => false,
+            Self::Path { .. }
+            | Self::PacketTooSmall { .. }
+            | Self::Topology(_)
+            | Self::Random(_) => false,
         }
     }
 
     /// Whether somebody has to change the configuration or the databases first.
     pub const fn is_misconfigured(&self) -> bool {
         match self {
-            Self::Path { .. } | Self::Topology(_) => true,
+            Self::Path { .. } | Self::PacketTooSmall { .. } | Self::Topology(_) => true,
             Self::Founding(error) => !error.may_pass(),
             Self::Random(_) => false,
         }
     }
 }
 
+/// What a statement holds besides the value of its row: key, content type, columns, framing.
+const PACKET_BYTES_BESIDE: usize = 64 << 10;
+
 /// The configured partitions, not yet connected to.
-pub struct Engines(Vec<Configured>);
+pub struct Engines {
+    configured: Vec<Configured>,
+    servers: Vec<(String, Arc<Mysql>)>,
+}
 
 impl Engines {
     /// Those that the configuration names, in the order of their names.
     pub fn new(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, OpenError> {
-        let mut configured = Vec::new();
+        let (mut configured, mut servers) = (Vec::new(), Vec::new());
         for (name, partition) in &config.partitions {
             let engine: Arc<dyn Engine> = match &partition.url {
                 PartitionUrl::Sqlite { path } => Arc::new(
                     Sqlite::new(path, Arc::clone(clock))
                         .map_err(|source| OpenError::Path { name: name.clone(), source })?,
                 ),
+                PartitionUrl::Mysql(url) => {
+                    let server = Arc::new(Mysql::new(url.clone()));
+                    servers.push((name.clone(), Arc::clone(&server)));
+                    server
+                }
                 PartitionUrl::Memory => {
                     Arc::new(Memory::new(RunId(getrandom::u64()?), Arc::clone(clock)))
                 }
             };
             configured.push(Configured { name: name.clone(), engine });
         }
-        Ok(Self(configured))
+        Ok(Self { configured, servers })
+    }
+
+    /// What the servers among them say of themselves; those that cannot be asked are left out.
+    /// Refuses one whose packets are too small for the configured values.
+    pub fn servers(&self, config: &Config) -> Result<Vec<(&str, ServerSettings)>, OpenError> {
+        let mut told = Vec::new();
+        for (name, server) in &self.servers {
+            let Ok(settings) = server.settings() else { continue };
+            let (packet, value) = (settings.max_allowed_packet, config.store.value_bytes_max);
+            let needed = value + PACKET_BYTES_BESIDE;
+            if packet < needed {
+                let name = name.clone();
+                return Err(OpenError::PacketTooSmall { name, packet, value, needed });
+            }
+            told.push((name.as_str(), settings));
+        }
+        Ok(told)
     }
 
     /// Opens the set, and founds it if it may and all partitions are empty.
     pub fn open(&self, config: &Config, founding: Founding) -> Result<Opened, OpenError> {
         let new_set = u128::from(getrandom::u64()?) << 64 | u128::from(getrandom::u64()?);
-        let set = open_set(&self.0, &config.topology()?, founding, SetId(new_set))?;
+        let set = open_set(&self.configured, &config.topology()?, founding, SetId(new_set))?;
         let mut partitions = Vec::new();
-        for Configured { name, engine } in &self.0 {
+        for Configured { name, engine } in &self.configured {
             // A witness holds no data: neither lanes nor rounds have anything to do with it.
             let voter = set.topology.voter_named(name).filter(|voter| voter.role.holds_data());
             let (Some(voter), Some(expected)) = (voter, set.expected(name)) else { continue };
@@ -163,6 +211,8 @@ pub fn missing(config: &Config) -> Vec<&str> {
     let is_missing = |url: &PartitionUrl| match url {
         PartitionUrl::Sqlite { path } => !Path::new(path).exists(),
         PartitionUrl::Memory => true,
+        // Known only by asking the server.
+        PartitionUrl::Mysql(_) => false,
     };
     let missing = config.partitions.iter().filter(|(_, partition)| is_missing(&partition.url));
     missing.map(|(name, _)| name.as_str()).collect()

@@ -16,7 +16,7 @@ use datastore::partition::engine::{Engine, EngineKind};
 use datastore::partition::memory::Memory;
 use datastore::partition::mysql::Mysql;
 use datastore::partition::{Found, Partition, PartitionError, Result};
-use datastore::store::answer::{Need, Serving};
+use datastore::store::answer::{Ack, Need, Serving};
 use datastore::store::{Served, Store, StoreParts};
 use datastore::sync::round::{Member, Round};
 use datastore::topology::{Role, Topology};
@@ -263,6 +263,7 @@ fn store(home: &Home) -> Store {
         partitions: vec![Served { serving, engine: EngineKind::Mysql, is_local: false, connect }],
         clock: Arc::clone(&home.clock),
         deadline: Duration::from_secs(10),
+        ack_timeout: Duration::from_secs(1),
         sync: Arc::new(SyncJob::start(round).unwrap()),
         eager: false,
         limits: LaneLimits::default(),
@@ -280,11 +281,11 @@ async fn a_store_reads_and_writes_values_of_every_size() {
     let home = home();
     let store = store(&home);
     for bytes in [0, 1, 64 << 10, (64 << 10) + 1, 8 << 20] {
-        let written = store.write(set("k", vec![7; bytes]), None).await.unwrap();
+        let written = store.write(set("k", vec![7; bytes]), Ack::One, None).await.unwrap();
         let session = Some(&written.session);
         assert_eq!(stored(&store, "k", session).await, Some(bytes));
     }
-    store.write(Write::delete(key("k")), None).await.unwrap();
+    store.write(Write::delete(key("k")), Ack::One, None).await.unwrap();
     assert_eq!(stored(&store, "k", None).await, None);
     assert_eq!(stored(&store, "never", None).await, None);
 }
@@ -293,11 +294,11 @@ async fn a_store_reads_and_writes_values_of_every_size() {
 async fn connections_that_broke_while_nobody_used_them_are_made_anew_unnoticed() {
     let home = home();
     let store = store(&home);
-    store.write(set("k", "v"), None).await.unwrap();
+    store.write(set("k", "v"), Ack::One, None).await.unwrap();
     assert_eq!(stored(&store, "k", None).await, Some(1));
     for _ in 0..3 {
         home.proxy.cut();
-        store.write(set("k", "w"), None).await.unwrap();
+        store.write(set("k", "w"), Ack::One, None).await.unwrap();
         assert_eq!(stored(&store, "k", None).await, Some(1));
     }
 }

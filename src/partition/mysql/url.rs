@@ -146,6 +146,11 @@ impl MysqlUrl {
         self.password.as_deref()
     }
 
+    /// Whether there is one.
+    pub const fn has_password(&self) -> bool {
+        self.password.is_some()
+    }
+
     /// The server's name or address; an IPv6 address without brackets.
     pub fn host(&self) -> Cow<'_, str> {
         match &self.host {
