@@ -55,7 +55,7 @@ impl ReadLane {
     pub async fn run<T: Send + 'static>(
         &self,
         deadline: Deadline,
-        read: impl FnOnce(&mut Reader) -> Result<T, SessionError> + Send + 'static,
+        read: impl FnMut(&mut Reader) -> Result<T, SessionError> + Send + 'static,
     ) -> Result<Result<T, SessionError>, LaneError> {
         self.submit(deadline, read)?.await.map_err(|_| LaneError::Stopped)?
     }
@@ -65,7 +65,7 @@ impl ReadLane {
     pub fn submit<T: Send + 'static>(
         &self,
         deadline: Deadline,
-        work: impl FnOnce(&mut Reader) -> Result<T, SessionError> + Send + 'static,
+        work: impl FnMut(&mut Reader) -> Result<T, SessionError> + Send + 'static,
     ) -> Result<oneshot::Receiver<Answer<T>>, LaneError> {
         let (reply, answer) = oneshot::channel();
         let connect = Arc::clone(&self.connect);
@@ -108,22 +108,34 @@ fn work(jobs: &Mutex<Receiver<Job>>) {
 }
 
 /// Runs `read` over the connection in `slot`, made first where there is none, and kept unless the
-/// read left it in doubt.
+/// read left it in doubt. A connection that stood idle may have died with its server: then the read
+/// is made once more, over a new one.
 fn with_reader<T>(
     slot: &mut Option<Reader>,
     connect: &dyn Connect,
-    read: impl FnOnce(&mut Reader) -> Result<T, SessionError>,
+    mut read: impl FnMut(&mut Reader) -> Result<T, SessionError>,
 ) -> Result<T, SessionError> {
-    let mut reader = match slot.take() {
-        Some(reader) => reader,
-        None => Reader { partition: connect.connect()?, seen: Seen::default() },
-    };
+    if let Some(mut reader) = slot.take() {
+        match read(&mut reader) {
+            Err(SessionError::Partition(error)) if error.lost_connection() => {}
+            result => return keep(slot, reader, result),
+        }
+    }
+    let mut reader = Reader { partition: connect.connect()?, seen: Seen::default() };
     let result = read(&mut reader);
-    let keep = match &result {
+    keep(slot, reader, result)
+}
+
+fn keep<T>(
+    slot: &mut Option<Reader>,
+    reader: Reader,
+    result: Result<T, SessionError>,
+) -> Result<T, SessionError> {
+    let good = match &result {
         Err(SessionError::Partition(error)) => error.keeps_connection(),
         Err(SessionError::NotCovered { .. }) | Ok(_) => true,
     };
-    if keep {
+    if good {
         *slot = Some(reader);
     }
     result
@@ -145,7 +157,7 @@ impl LocalReaders {
     /// Runs `read` here and now.
     pub fn run<T>(
         &self,
-        read: impl FnOnce(&mut Reader) -> Result<T, SessionError>,
+        read: impl FnMut(&mut Reader) -> Result<T, SessionError>,
     ) -> Result<T, SessionError> {
         let mut slot = self.lock().pop();
         let result = with_reader(&mut slot, self.connect.as_ref(), read);

@@ -174,6 +174,24 @@ impl Lane {
         connection: &mut Option<Box<dyn Partition + Send>>,
         writes: &[Write],
     ) -> Vec<Result<Outcome, BatchError>> {
+        let stood_idle = connection.is_some();
+        let answers = self.try_commit(connection, writes);
+        // A connection that stood idle may have died with its server before it took anything.
+        let unsent = |answer: &Result<Outcome, BatchError>| match answer {
+            Err(BatchError::NotWritten(error)) => error.lost_connection(),
+            Ok(_) | Err(_) => false,
+        };
+        if stood_idle && answers.iter().any(unsent) {
+            return self.try_commit(connection, writes);
+        }
+        answers
+    }
+
+    fn try_commit(
+        &self,
+        connection: &mut Option<Box<dyn Partition + Send>>,
+        writes: &[Write],
+    ) -> Vec<Result<Outcome, BatchError>> {
         let topology = self.parts.topology.load_full();
         let was_open = connection.is_some();
         let mut open = match connection.take() {

@@ -398,6 +398,14 @@ impl PartitionError {
         }
     }
 
+    /// Whether the way to the partition broke: over a new connection it may be otherwise at once.
+    pub const fn lost_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable(_) | Self::OutcomeUnknown(_) | Self::Refused(Refusal::RunEnded)
+        )
+    }
+
     /// What is wrong, in words that anybody may read: nothing of hosts, users or statements.
     pub const fn in_public(&self) -> &'static str {
         match self {

@@ -95,7 +95,7 @@ impl Lanes {
         &self,
         here: bool,
         (deadline, patience): (Deadline, Duration),
-        read: impl FnOnce(&mut Reader) -> Result<T, SessionError> + Send + 'static,
+        read: impl FnMut(&mut Reader) -> Result<T, SessionError> + Send + 'static,
     ) -> Result<T, Miss> {
         let result = if here && self.served.is_local {
             self.local.run(read)

@@ -127,7 +127,13 @@ impl Round {
     ) -> BTreeMap<PartitionId, Status> {
         let mut statuses = BTreeMap::new();
         for id in self.member_ids() {
-            match self.with(id, |partition| partition.status()) {
+            let stood_idle = self.connections.contains_key(&id);
+            let mut status = self.with(id, |partition| partition.status());
+            // A connection that stood idle may have died with its server.
+            if stood_idle && status.as_ref().is_err_and(PartitionError::lost_connection) {
+                status = self.with(id, |partition| partition.status());
+            }
+            match status {
                 Ok(status) => {
                     self.tell((id, None), None);
                     statuses.insert(id, status);

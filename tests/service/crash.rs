@@ -18,21 +18,21 @@ const OWN_KEYS: u64 = 40;
 const SHARED_KEYS: u64 = 8;
 
 /// Partition, epoch, sequence.
-type Version = (String, u64, u64);
+pub type Version = (String, u64, u64);
 
 /// One write as its writer saw it.
 #[derive(Clone, Debug)]
-struct Attempt {
-    key: String,
+pub struct Attempt {
+    pub key: String,
     /// `None`: a delete.
-    value: Option<String>,
+    pub value: Option<String>,
     /// `None`: no answer came, so it may stand or not.
-    version: Option<Version>,
+    pub version: Option<Version>,
 }
 
 /// What must be true of a key.
 #[derive(Debug, Default)]
-struct Known {
+pub struct Known {
     /// The greatest acknowledged version, and what it wrote.
     newest: Option<(Version, Option<String>)>,
     /// What may stand as well, since the crash.
@@ -40,11 +40,11 @@ struct Known {
 }
 
 #[derive(Debug, Default)]
-struct History {
-    keys: BTreeMap<String, Known>,
+pub struct History {
+    pub keys: BTreeMap<String, Known>,
     given: HashMap<Version, (String, Option<String>)>,
-    acknowledged: usize,
-    unknown_that_stood: usize,
+    pub acknowledged: usize,
+    pub unknown_that_stood: usize,
 }
 
 impl History {
@@ -55,7 +55,7 @@ impl History {
         assert!(before.is_none_or(|before| before == write), "VER-1: {version:?} given twice");
     }
 
-    fn record(&mut self, attempt: Attempt) {
+    pub fn record(&mut self, attempt: Attempt) {
         let Attempt { key, value, version } = attempt;
         let Some(version) = version else {
             self.keys.entry(key).or_default().unknown.push(value);
@@ -71,7 +71,7 @@ impl History {
 
     /// ACK-1: what stands after the restart is what was acknowledged, or a later write whose answer
     /// never came.
-    fn check(&mut self, key: &str, answer: &Answer) {
+    pub fn check(&mut self, key: &str, answer: &Answer) {
         let known = self.keys.get_mut(key).unwrap();
         let unknown = std::mem::take(&mut known.unknown);
         if answer.status == 404 {
@@ -100,7 +100,7 @@ impl History {
     }
 }
 
-fn version_of(answer: &Answer) -> Version {
+pub fn version_of(answer: &Answer) -> Version {
     let version = answer.header("datastore-version").unwrap();
     let (epoch, seq) = version.split_once('.').unwrap();
     let partition = answer.header("datastore-partition").unwrap();
@@ -191,7 +191,7 @@ fn kill_9_under_load_takes_nothing_that_was_acknowledged() {
 }
 
 /// CONV-1: after one round all partitions hold the same.
-fn agree(service: &Service, history: &History) {
+pub fn agree(service: &Service, history: &History) {
     service.sync();
     let mut connection = service.connect();
     for key in history.keys.keys() {

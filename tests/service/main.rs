@@ -7,9 +7,14 @@ mod client;
 mod commands;
 mod crash;
 mod index;
+mod memory;
 mod process;
 mod readme;
 mod refusals;
 mod requests;
+mod servers;
 mod shutdown;
 mod unit;
+
+#[path = "../support/mod.rs"]
+mod support;

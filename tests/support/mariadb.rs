@@ -100,6 +100,11 @@ impl Server {
         self.url_by(self.port, database)
     }
 
+    /// The same as a configuration has it, password and all.
+    pub fn url_text(&self, database: &str) -> String {
+        format!("mysql://{USER}:t%3Ae%40s%2Ft@127.0.0.1:{}/{database}", self.port)
+    }
+
     /// The same by another port: that of a proxy.
     pub fn url_by(&self, port: u16, database: &str) -> MysqlUrl {
         url_of((USER, "t%3Ae%40s%2Ft"), port, database)
