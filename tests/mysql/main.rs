@@ -13,3 +13,4 @@ mod rows;
 mod stopped;
 #[path = "../support/mod.rs"]
 mod support;
+mod tls;

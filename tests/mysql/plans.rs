@@ -31,11 +31,23 @@ fn long() -> (Server, Connection) {
     let database = server.database();
     let connection = founded(&server.engine(&database));
     let mut admin = server.admin_of(&database);
+    let hundred: Vec<String> = (0..100).map(|n| format!("({n})")).collect();
+    for sql in [
+        "CREATE DATABASE helper".to_owned(),
+        "CREATE TABLE helper.n (n INT PRIMARY KEY)".to_owned(),
+        format!("INSERT INTO helper.n VALUES {}", hundred.join(",")),
+        "CREATE VIEW helper.numbers AS SELECT 1 + a.n + 100 * b.n + 10000 * c.n AS seq
+         FROM helper.n a, helper.n b, helper.n c"
+            .to_owned(),
+    ] {
+        admin.query_drop(sql).unwrap();
+    }
+    let numbers = format!("FROM helper.numbers WHERE seq <= {ENTRIES} ORDER BY seq");
+    let name = "CONCAT('key ', LPAD(seq, 8, '0'))";
     for origin in 1..=2 {
         admin
             .query_drop(format!(
-                "INSERT INTO `change` SELECT {origin}, (1 << 44) + seq, 0,
-                 CONCAT('key ', LPAD(seq, 8, '0')) FROM seq_1_to_{ENTRIES}"
+                "INSERT INTO `change` SELECT {origin}, (1 << 44) + seq, 0, {name} {numbers}"
             ))
             .unwrap();
         admin
@@ -45,8 +57,7 @@ fn long() -> (Server, Connection) {
     admin.query_drop(format!("UPDATE clock SET seq = {ENTRIES}")).unwrap();
     admin
         .query_drop(format!(
-            "INSERT INTO data SELECT CONCAT('key ', LPAD(seq, 8, '0')), (1 << 44) + seq, 1, 1, NULL,
-             0, 0, '', '' FROM seq_1_to_{ENTRIES}"
+            "INSERT INTO data SELECT {name}, (1 << 44) + seq, 1, 1, NULL, 0, 0, '', '' {numbers}"
         ))
         .unwrap();
     (server, connection)

@@ -5,6 +5,9 @@
 //! A server that cannot be started fails the test: nothing here is skipped. Where no faults are
 //! injected, tests share one server ([`Server::shared`]) and have a database each.
 //!
+//! `DATASTORE_TEST_MYSQLD_ROOT` names a folder into which Debian's `mysql-server-core` and all that
+//! it needs were unpacked: then the same tests run against MySQL instead. CI does without it.
+//!
 //! A shell stands between the test and the server: it waits for the end of its input, which comes
 //! with the end of the test process, and kills the server then.
 
@@ -175,8 +178,7 @@ impl Server {
         fs::write(&init, user).expect("a file for the server");
         let mut command = Command::new("sh");
         command.args(["-c", KEEPER, "keeper"]).arg(self.directory.path());
-        command.args([&program("mariadbd"), "--no-defaults"]);
-        command.args(as_root());
+        command.args(server_program());
         command.arg(format!("--datadir={}", data.display()));
         command.arg(format!("--init-file={}", init.display()));
         command.arg(format!("--port={}", self.port));
@@ -188,7 +190,6 @@ impl Server {
             "--skip-name-resolve",
             "--performance-schema=OFF",
             "--innodb-buffer-pool-size=64M",
-            "--innodb-log-file-size=32M",
             "--innodb-flush-log-at-trx-commit=1",
             // A crash of the process is what tests make, not one of the machine: nothing that was
             // written is lost, and nobody waits for the disk.
@@ -297,6 +298,38 @@ fn program(name: &str) -> String {
     path.to_str().expect("a plain path").to_owned()
 }
 
+/// Where MySQL was unpacked, if it is to be tested instead of MariaDB.
+pub fn mysqld_root() -> Option<PathBuf> {
+    std::env::var_os("DATASTORE_TEST_MYSQLD_ROOT").map(PathBuf::from)
+}
+
+/// The server with what it needs to find itself.
+fn server_program() -> Vec<String> {
+    let Some(root) = mysqld_root() else {
+        let mut words = vec![program("mariadbd"), "--no-defaults".to_owned()];
+        words.extend(as_root().map(str::to_owned));
+        words.push("--innodb-log-file-size=32M".to_owned());
+        return words;
+    };
+    let (root, libraries) = (root.display(), "usr/lib/x86_64-linux-gnu");
+    let mut words = vec![
+        // It was built for another system: with the loader and libraries of that one.
+        format!("{root}/{libraries}/ld-linux-x86-64.so.2"),
+        "--library-path".to_owned(),
+        format!("{root}/{libraries}"),
+        format!("{root}/usr/sbin/mysqld"),
+        "--no-defaults".to_owned(),
+        format!("--basedir={root}/usr"),
+        format!("--lc-messages-dir={root}/usr/share/mysql"),
+        format!("--character-sets-dir={root}/usr/share/mysql/charsets"),
+        format!("--plugin-dir={root}/usr/lib/mysql/plugin"),
+        "--secure-file-priv=".to_owned(),
+        "--mysqlx=OFF".to_owned(),
+    ];
+    words.extend(as_root().map(str::to_owned));
+    words
+}
+
 /// A server does not run as root unless it is told to.
 fn as_root() -> Option<&'static str> {
     nix::unistd::geteuid().is_root().then_some("--user=root")
@@ -307,14 +340,13 @@ fn template() -> &'static Path {
     static TEMPLATE: OnceLock<PathBuf> = OnceLock::new();
     TEMPLATE.get_or_init(|| {
         let home = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let version = Command::new(program("mariadbd")).arg("--version").output();
-        let version = version.expect("mariadbd tells its version").stdout;
+        let words = server_program();
+        let version = Command::new(&words[0]).args(&words[1..]).arg("--version").output();
+        let version = version.expect("the server tells its version").stdout;
         let version = xxhash_rust::xxh3::xxh3_64(&version);
-        let (path, made) = (
-            home.join(format!("mariadb-{version:016x}")),
-            home.join(format!("mariadb-{version:016x}.new")),
-        );
-        let lock = OpenOptions::new().create(true).append(true).open(home.join("mariadb.lock"));
+        let path = home.join(format!("server-{version:016x}"));
+        let made = home.join(format!("server-{version:016x}.new"));
+        let lock = OpenOptions::new().create(true).append(true).open(home.join("server.lock"));
         let lock: File = lock.expect("a lock file");
         lock.lock().expect("the lock");
         if !path.exists() {
@@ -327,15 +359,23 @@ fn template() -> &'static Path {
 }
 
 fn install(path: &Path) {
-    let output = Command::new(program("mariadb-install-db"))
-        .args(["--no-defaults", "--auth-root-authentication-method=normal"])
-        .args(["--skip-test-db", "--skip-name-resolve", "--innodb-log-file-size=32M"])
-        .args(as_root())
-        .arg(format!("--datadir={}", path.display()))
-        .output()
-        .expect("mariadb-install-db runs");
+    let mut command = if mysqld_root().is_some() {
+        let words = server_program();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).arg("--initialize-insecure");
+        command
+    } else {
+        let mut command = Command::new(program("mariadb-install-db"));
+        command
+            .args(["--no-defaults", "--auth-root-authentication-method=normal"])
+            .args(["--skip-test-db", "--skip-name-resolve", "--innodb-log-file-size=32M"])
+            .args(as_root());
+        command
+    };
+    let output = command.arg(format!("--datadir={}", path.display())).output();
+    let output = output.expect("the program that makes a data directory runs");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "mariadb-install-db failed: {said}");
+    assert!(output.status.success(), "no data directory could be made: {said}");
 }
 
 fn copy(from: &Path, to: &Path) -> std::io::Result<()> {

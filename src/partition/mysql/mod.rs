@@ -25,9 +25,8 @@
 //!
 //! # Bounds
 //!
-//! Every wait has one, see [`Patience`]: to connect, for an answer, for locks, and, at MariaDB, for
-//! a front end that stops inside its transaction. MySQL has no such limit: there a stopped front
-//! end holds its locks until its connection breaks.
+//! Every wait has one, see [`Patience`]: to connect, for an answer, for locks, and for a front end
+//! that stops inside its transaction and holds its locks ([`statements`]).
 //!
 //! Sources: <https://mariadb.com/kb/en/start-transaction/>,
 //! <https://mariadb.com/kb/en/idle_transaction_timeout/>,
@@ -54,7 +53,7 @@ use self::failure::{Failed, failed_commit, gone};
 use self::line::Line;
 use self::params::{bounded, key_params};
 use self::session::{Known, Session, cell, of, run_of};
-use self::statements::{Begin, KEYS_MAX, Text, size_of_list};
+use self::statements::{Begin, Edges, KEYS_MAX, size_of_list};
 use self::stored::{Columns, Torn};
 use super::engine::{Engine, EngineKind};
 use super::tables::{Cell, Points, Tables, Transact};
@@ -125,6 +124,7 @@ impl Mysql {
         let run = run_of(&mut line)?;
         Ok(MysqlConnection {
             line,
+            edges: Edges::new(settings.is_mariadb(), &self.patience),
             settings,
             run,
             partition: None,
@@ -166,6 +166,7 @@ fn settings(line: &mut Line, patience: &Patience) -> Result<ServerSettings> {
 struct MysqlConnection {
     line: Line,
     settings: ServerSettings,
+    edges: Edges,
     run: Option<RunId>,
     partition: Option<PartitionId>,
     clock: Option<Arc<dyn Clock>>,
@@ -181,13 +182,26 @@ impl MysqlConnection {
             return Err(Failed { statement: "begin", error }.into());
         }
         if self.has_begun {
-            self.end(&statements::ROLLBACK)?;
+            self.roll_back()?;
         }
         Ok(())
     }
 
-    fn end(&mut self, text: &Text) -> Result<(), Failed> {
-        self.line.text(text.name, text.sql)?;
+    /// The end of a reading transaction: there is nothing to lose.
+    fn end_reading(&mut self) -> Result<(), Failed> {
+        self.line.text("end reading", statements::COMMIT)?;
+        self.has_begun = false;
+        Ok(())
+    }
+
+    fn commit_writing(&mut self) -> Result<(), Failed> {
+        self.line.text("commit", &self.edges.commit)?;
+        self.has_begun = false;
+        Ok(())
+    }
+
+    fn roll_back(&mut self) -> Result<(), Failed> {
+        self.line.text("rollback", &self.edges.rollback)?;
         self.has_begun = false;
         Ok(())
     }
@@ -201,6 +215,7 @@ impl MysqlConnection {
         self.settle()?;
         let known = Known {
             settings: &self.settings,
+            edges: &self.edges,
             run: &mut self.run,
             partition: &mut self.partition,
             clock: self.clock.as_deref(),
@@ -212,7 +227,7 @@ impl MysqlConnection {
     fn take_back<T>(&mut self, error: PartitionError) -> Result<T> {
         if self.has_begun && self.line.is_up() {
             // The line goes down where this fails, and the transaction with it.
-            drop(self.end(&statements::ROLLBACK));
+            drop(self.roll_back());
         }
         Err(error)
     }
@@ -262,7 +277,7 @@ impl Transact for MysqlConnection {
         match self.within(Begin::Reading, work) {
             Ok(value) => {
                 if self.has_begun {
-                    self.end(&statements::COMMIT)?;
+                    self.end_reading()?;
                 }
                 Ok(value)
             }
@@ -283,7 +298,7 @@ impl Transact for MysqlConnection {
             Ok(value) if !self.has_begun => Ok(value),
             // Not sent, thus without effect.
             Ok(_) if !self.line.is_up() => self.settle().and(Err(Refusal::RunEnded.into())),
-            Ok(value) => match self.end(&statements::COMMIT) {
+            Ok(value) => match self.commit_writing() {
                 Ok(()) => Ok(value),
                 Err(failed) => self.take_back(failed_commit(failed)),
             },

@@ -44,7 +44,7 @@ impl ServerSettings {
         })
     }
 
-    /// Whether it is MariaDB: MySQL has no limit on idle transactions (`docs/mysql.md`).
+    /// Whether it is MariaDB, which knows idle transactions; MySQL knows idle connections only.
     pub fn is_mariadb(&self) -> bool {
         self.version.contains("MariaDB")
     }

@@ -13,7 +13,8 @@ use super::line::{Line, Reply};
 use super::params::{after_prefix, bounded, bytes, filled, key_params, number, row_params};
 use super::server::ServerSettings;
 use super::statements::{
-    self, Begin, KEYS_MAX, Prepared, ROWS_MAX, RowStatements, Text, rows_of_insert, size_of_list,
+    self, Begin, Edges, KEYS_MAX, Prepared, ROWS_MAX, RowStatements, Text, rows_of_insert,
+    size_of_list,
 };
 use super::stored::{Columns, Stored, Torn, clock_row, set_id, stored_topology};
 use crate::clock::Clock;
@@ -54,6 +55,7 @@ struct TooLarge {
 /// What a connection knows besides its line.
 pub(super) struct Known<'a> {
     pub(super) settings: &'a ServerSettings,
+    pub(super) edges: &'a Edges,
     /// The run of the server, which a connection does not outlive.
     pub(super) run: &'a mut Option<RunId>,
     /// The partition's id, once it was read.
@@ -87,9 +89,9 @@ impl<'a> Session<'a> {
             return self.line.text(name, sql);
         }
         *self.has_begun = true;
-        let together = [self.begin.sql(), ";", sql].concat();
+        let together = [self.known.edges.begin(self.begin), ";", sql].concat();
         let mut replies = self.line.text(name, &together)?;
-        replies.drain(..self.begin.replies().min(replies.len()));
+        replies.drain(..self.known.edges.replies(self.begin).min(replies.len()));
         Ok(replies)
     }
 
@@ -105,7 +107,7 @@ impl<'a> Session<'a> {
     ) -> Result<Reply, Failed> {
         if !*self.has_begun {
             *self.has_begun = true;
-            self.line.text(prepared.name, self.begin.sql())?;
+            self.line.text(prepared.name, self.known.edges.begin(self.begin))?;
         }
         self.line.execute(prepared, size, params)
     }

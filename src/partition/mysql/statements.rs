@@ -99,7 +99,7 @@ pub(super) fn preamble(patience: &Patience) -> String {
          SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED;
          SET SESSION autocommit = 1, sql_safe_updates = 0, sql_select_limit = DEFAULT,
            sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION',
-           innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock}, wait_timeout = 28800,
+           innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock}, wait_timeout = {WAIT_TIMEOUT},
            net_read_timeout = {idle}, net_write_timeout = {answer}
            /*M!100300 , idle_transaction_timeout = {idle}, idle_write_transaction_timeout = {idle},
              idle_readonly_transaction_timeout = {idle} */;
@@ -111,13 +111,6 @@ pub(super) fn preamble(patience: &Patience) -> String {
 /// How many answers [`preamble`] has before the last one.
 pub(super) const PREAMBLE_SETS: usize = 3;
 
-/// One snapshot for all that follows. Each line counts in [`Begin::replies`].
-const BEGIN_READING: &str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
-     START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
-/// Writing transactions are one after the other by the lock on `clock`: what is read after it is
-/// the newest, and no gaps are locked for a repeatable read that nobody needs.
-const BEGIN_WRITING: &str = "START TRANSACTION";
-
 /// How a transaction begins; it is sent together with its first statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Begin {
@@ -125,25 +118,67 @@ pub(super) enum Begin {
     Writing,
 }
 
-impl Begin {
-    pub(super) const fn sql(self) -> &'static str {
-        match self {
-            Self::Reading => BEGIN_READING,
-            Self::Writing => BEGIN_WRITING,
+/// How transactions begin and end at one server.
+///
+/// Between the two a front end may be stopped, and hold its locks. MariaDB ends the connection then
+/// (see [`preamble`]). MySQL has only a limit for connections that nobody uses at all: there it is
+/// lowered with each writing transaction and raised again with its end, in the same round trips.
+pub(super) struct Edges {
+    begin_writing: String,
+    /// How many answers `begin_writing` has.
+    begin_writing_replies: usize,
+    pub(super) commit: String,
+    pub(super) rollback: String,
+}
+
+/// One snapshot for all that follows.
+const BEGIN_READING: &str = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ;
+     START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
+/// Writing transactions are one after the other by the lock on `clock`: what is read after it is
+/// the newest, and no gaps are locked for a repeatable read that nobody needs.
+const BEGIN_WRITING: &str = "START TRANSACTION";
+
+impl Edges {
+    pub(super) fn new(is_mariadb: bool, patience: &Patience) -> Self {
+        if is_mariadb {
+            return Self {
+                begin_writing: BEGIN_WRITING.to_owned(),
+                begin_writing_replies: 1,
+                commit: COMMIT.to_owned(),
+                rollback: ROLLBACK.to_owned(),
+            };
+        }
+        let idle = patience.idle.as_secs().max(1);
+        let raised = format!("; SET SESSION wait_timeout = {WAIT_TIMEOUT}");
+        Self {
+            begin_writing: format!("SET SESSION wait_timeout = {idle}; {BEGIN_WRITING}"),
+            begin_writing_replies: 2,
+            commit: [COMMIT, &raised].concat(),
+            rollback: [ROLLBACK, &raised].concat(),
         }
     }
 
-    /// How many answers it has.
-    pub(super) const fn replies(self) -> usize {
-        match self {
-            Self::Reading => 2,
-            Self::Writing => 1,
+    pub(super) fn begin(&self, begin: Begin) -> &str {
+        match begin {
+            Begin::Reading => BEGIN_READING,
+            Begin::Writing => &self.begin_writing,
+        }
+    }
+
+    /// How many answers [`Edges::begin`] has.
+    pub(super) const fn replies(&self, begin: Begin) -> usize {
+        match begin {
+            Begin::Reading => 2,
+            Begin::Writing => self.begin_writing_replies,
         }
     }
 }
 
-pub(super) static COMMIT: Text = text("commit", "COMMIT");
-pub(super) static ROLLBACK: Text = text("rollback", "ROLLBACK");
+/// How long a connection may be unused outside of transactions, in seconds: the servers' default.
+const WAIT_TIMEOUT: u32 = 28_800;
+/// What reading transactions end with.
+pub(super) const COMMIT: &str = "COMMIT";
+const ROLLBACK: &str = "ROLLBACK";
 
 /// The schema, as an operator loads it by hand.
 pub(super) static CREATE: Text = text("create", include_str!("../../../database_definition.sql"));
@@ -257,8 +292,8 @@ pub(super) static HEAD: Prepared = prepared(
     "SELECT version FROM `change` FORCE INDEX (PRIMARY) WHERE origin = ?
      ORDER BY version DESC LIMIT 1",
 );
-/// `origin` as a range of one: as an equality it would be planned as a `ref` access, which reads
-/// the origin's log from its beginning whatever the position.
+/// With the index named: whatever the statistics say, the plan is a range from the position on,
+/// never a walk over the origin's log from its beginning.
 pub(super) static ENTRIES: Prepared = prepared(
     "entries",
     "SELECT version, space, id FROM `change` FORCE INDEX (PRIMARY)
