@@ -1,10 +1,11 @@
 //! Point reads of distant partitions: a few threads, a connection each, and as many reads at once
 //! as are waiting.
 //!
-//! Whoever is free takes all that waits, up to [`KEYS_MAX`] keys, into one [`Partition::get`],
-//! which a server answers in one round trip. So the more is asked, the less each answer costs, and
-//! nobody waits for a batch to fill. A value above [`INLINE_BYTES_MAX`] is answered by its size:
-//! reading it is for a read lane, where it keeps nobody waiting.
+//! Whoever is free takes all that waits, up to [`KEYS_MAX`] keys, into one
+//! [`Partition::get`](crate::partition::Partition::get), which a server answers in one round trip.
+//! So the more is asked, the less each answer costs, and nobody waits for a batch to fill. A value
+//! above [`INLINE_BYTES_MAX`] is answered by its size: reading it is for a read lane, where it
+//! keeps nobody waiting.
 //!
 //! A connection that breaks under a read is made anew, once: a partition that was restarted in
 //! between answers without anybody noticing. Reads change nothing, so that is safe.
