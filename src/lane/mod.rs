@@ -22,6 +22,11 @@ use std::time::Duration;
 use crate::partition::{Partition, PartitionError};
 use crate::version::PartitionId;
 
+/// A connection that died while nobody used it fails within this when it is used again: then what
+/// was asked is asked once more, over a new one. A partition that does not answer takes longer, and
+/// is not asked again on behalf of those whose time is over.
+const DEAD_AT_ONCE: Duration = Duration::from_secs(1);
+
 /// Makes connections to one partition whose identity has been checked.
 pub trait Connect: Send + Sync {
     /// A new connection.

@@ -7,8 +7,8 @@
 //! above [`INLINE_BYTES_MAX`] is answered by its size: reading it is for a read lane, where it
 //! keeps nobody waiting.
 //!
-//! A connection that breaks under a read is made anew, once: a partition that was restarted in
-//! between answers without anybody noticing. Reads change nothing, so that is safe.
+//! A connection that died while nobody used it is made anew, once: a partition that was restarted
+//! in between answers without anybody noticing. Reads change nothing, so that is safe.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -18,9 +18,9 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 use super::read::Reader;
-use super::{Connect, Deadline, LaneError, LaneLimits};
+use super::{Connect, DEAD_AT_ONCE, Deadline, LaneError, LaneLimits};
 use crate::clock::Clock;
-use crate::partition::{Found, Get, PartitionError};
+use crate::partition::{Found, Get};
 use crate::record::Key;
 use crate::session::{Behind, Seen, get_judged};
 use crate::vector::Vector;
@@ -199,11 +199,16 @@ impl Lane {
         }
     }
 
-    /// One read over the connection that stands, or over a new one.
+    /// One read over the connection that stands, or, where that had died, over a new one.
     fn read(&mut self, keys: &[Key], tokens: &[&Vector]) -> Read {
-        let had_connection = self.reader.is_some();
-        match self.try_read(keys, tokens) {
-            Err(PartitionError::Unreachable(_)) if had_connection => self.try_read(keys, tokens),
+        let stood_idle = self.reader.is_some();
+        let began = self.clock.monotonic();
+        let result = self.try_read(keys, tokens);
+        let prompt = self.clock.monotonic() - began < DEAD_AT_ONCE;
+        match result {
+            Err(error) if stood_idle && prompt && error.lost_connection() => {
+                self.try_read(keys, tokens)
+            }
             result => result,
         }
     }

@@ -9,9 +9,9 @@ use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
 use super::batch::{self, BatchError};
-use super::{Connect, Deadline, LaneError, LaneLimits};
+use super::{Connect, DEAD_AT_ONCE, Deadline, LaneError, LaneLimits};
 use crate::clock::Clock;
-use crate::partition::{Partition, PartitionError};
+use crate::partition::Partition;
 use crate::topology::Topology;
 use crate::version::PartitionId;
 use crate::write::{Outcome, Write};
@@ -175,13 +175,16 @@ impl Lane {
         writes: &[Write],
     ) -> Vec<Result<Outcome, BatchError>> {
         let stood_idle = connection.is_some();
+        let began = self.parts.clock.monotonic();
         let answers = self.try_commit(connection, writes);
-        // A connection that stood idle may have died with its server before it took anything.
+        // A connection that stood idle may have died with its server before it took anything. That
+        // shows at once: what took its time to fail would only take it again.
+        let prompt = self.parts.clock.monotonic() - began < DEAD_AT_ONCE;
         let unsent = |answer: &Result<Outcome, BatchError>| match answer {
             Err(BatchError::NotWritten(error)) => error.lost_connection(),
             Ok(_) | Err(_) => false,
         };
-        if stood_idle && answers.iter().any(unsent) {
+        if stood_idle && prompt && answers.iter().any(unsent) {
             return self.try_commit(connection, writes);
         }
         answers
@@ -193,7 +196,6 @@ impl Lane {
         writes: &[Write],
     ) -> Vec<Result<Outcome, BatchError>> {
         let topology = self.parts.topology.load_full();
-        let was_open = connection.is_some();
         let mut open = match connection.take() {
             Some(open) => open,
             None => match self.open(&topology) {
@@ -212,11 +214,6 @@ impl Lane {
         });
         if !in_doubt {
             *connection = Some(open);
-        } else if was_open && answers.iter().all(is_unreachable) {
-            // The server, or something on the way, ended the connection while nobody used it.
-            // Certainly nothing was written: over a new one it is tried once.
-            drop(open);
-            return self.commit(connection, writes);
         }
         answers
     }
@@ -238,16 +235,6 @@ impl Lane {
         let fresh = Arc::new(stored);
         self.parts.topology.store(Arc::clone(&fresh));
         Some(fresh)
-    }
-}
-
-fn is_unreachable(answer: &Result<Outcome, BatchError>) -> bool {
-    match answer {
-        Err(BatchError::NotWritten(error)) => matches!(**error, PartitionError::Unreachable(_)),
-        Ok(_)
-        | Err(
-            BatchError::OutcomeUnknown(_) | BatchError::Moved { .. } | BatchError::Fenced { .. },
-        ) => false,
     }
 }
 
