@@ -20,6 +20,7 @@ pub type Connection = Box<dyn Partition + Send>;
 pub const SHORT: Patience = Patience {
     connect: Duration::from_secs(5),
     answer: Duration::from_secs(2),
+    whole: Duration::from_secs(3),
     lock: Duration::from_secs(1),
     idle: Duration::from_secs(1),
 };

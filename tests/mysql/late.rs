@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use datastore::clock::{Clock, System};
 use datastore::partition::engine::Engine;
 use datastore::partition::mysql::Mysql;
 use mysql::prelude::Queryable;
@@ -103,7 +104,7 @@ fn a_connection_that_timed_out_says_nothing_any_more() {
 }
 
 #[test]
-fn an_answer_that_drips_or_stalls_ends_in_time() {
+fn an_answer_that_stalls_or_is_lost_ends_in_time() {
     let late = late();
     for traffic in [Traffic::Lost, Traffic::Held, Traffic::CutAfter(7), Traffic::CutAfter(0)] {
         let mut connection = late.engine.connect().unwrap();
@@ -120,4 +121,18 @@ fn an_answer_that_drips_or_stalls_ends_in_time() {
     let mut connection = late.engine.connect().unwrap();
     let answer = value(&mut connection, "a").unwrap();
     assert_eq!(answer.as_deref(), Some(&b"value of a"[..]), "only late");
+}
+
+#[test]
+fn an_answer_that_never_ends_is_ended() {
+    let late = late();
+    let clock = System::new();
+    let mut connection = late.engine.connect().unwrap();
+    value(&mut connection, "a").unwrap();
+    late.proxy.set(Way::ToClient, Traffic::Dripping(Duration::from_millis(100)));
+    let began = clock.monotonic();
+    assert_eq!(kind(&value(&mut connection, "a").unwrap_err()), "unreachable");
+    let took = clock.monotonic() - began;
+    assert!(took >= SHORT.whole && took < SHORT.whole + Duration::from_secs(2), "{took:?}");
+    assert_eq!(kind(&value(&mut connection, "b").unwrap_err()), "unreachable");
 }

@@ -27,6 +27,8 @@ pub enum Traffic {
     Free,
     /// They go on so much later.
     Late(Duration),
+    /// They go on one by one, so long after each other.
+    Dripping(Duration),
     /// They wait until the way is free again, and then go on.
     Held,
     /// They vanish, and nobody is told.
@@ -203,16 +205,15 @@ impl Shared {
         };
         let state = self.state();
         if let Traffic::Late(by) = of(&state) {
-            // Until the proxy is over, or so long.
-            let waited = self.changed.wait_timeout_while(state, by, |state| !state.is_over);
-            drop(waited);
+            drop(state);
+            self.let_pass(by);
             return (bytes, false);
         }
         let held = |state: &mut State| of(state) == Traffic::Held && !state.is_over;
         let waited = self.changed.wait_timeout_while(state, HELD_MAX, held);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         match of(&state) {
-            Traffic::Free | Traffic::Late(_) => (bytes, false),
+            Traffic::Free | Traffic::Late(_) | Traffic::Dripping(_) => (bytes, false),
             Traffic::Held => (0, true),
             Traffic::Lost => (0, false),
             Traffic::CutAfter(left) => {
@@ -224,6 +225,21 @@ impl Shared {
                 (bytes.min(left), bytes >= left)
             }
         }
+    }
+
+    fn drips(&self, way: Way) -> Option<Duration> {
+        let state = self.state();
+        let traffic = match way {
+            Way::ToServer => state.to_server,
+            Way::ToClient => state.to_client,
+        };
+        if let Traffic::Dripping(by) = traffic { Some(by) } else { None }
+    }
+
+    /// Waits so long, or until the proxy is over.
+    fn let_pass(&self, time: Duration) {
+        let state = self.state();
+        drop(self.changed.wait_timeout_while(state, time, |state| !state.is_over));
     }
 
     fn wait_for_heals(&self, heals: u64) {
@@ -286,6 +302,12 @@ impl Link {
 
     /// Passes bytes on as the way allows; `false`: the connection ends.
     fn send(&mut self, way: Way, bytes: &[u8]) -> bool {
+        if let Some(by) = self.shared.drips(way) {
+            return bytes.iter().all(|byte| {
+                self.shared.let_pass(by);
+                self.to.write_all(&[*byte]).is_ok()
+            });
+        }
         let (passing, ends) = self.shared.pass(way, bytes.len());
         self.to.write_all(&bytes[..passing]).is_ok() && !ends
     }

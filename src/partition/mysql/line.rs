@@ -24,6 +24,7 @@ use super::Patience;
 use super::failure::{Failed, gone};
 use super::statements::Prepared;
 use super::url::{MysqlUrl, Tls};
+use super::watch::watch;
 
 /// What the driver takes and gives in one packet: the most that the protocol knows. The server's
 /// own limit is read at the connection and kept to by whoever sends rows.
@@ -45,6 +46,8 @@ pub(super) struct Reply {
 pub(super) struct Line {
     driver: Conn,
     is_up: bool,
+    /// How long a command may take as a whole.
+    whole: Duration,
     prepared: HashMap<(&'static str, usize), Statement>,
 }
 
@@ -63,7 +66,10 @@ impl Line {
                 other => other,
             };
             match driver {
-                Ok(driver) => return Ok(Self { driver, is_up: true, prepared: HashMap::new() }),
+                Ok(driver) => {
+                    let (is_up, whole) = (true, patience.whole);
+                    return Ok(Self { driver, is_up, whole, prepared: HashMap::new() });
+                }
                 // The server has answered: another of its addresses would say the same.
                 Err(error @ mysql::Error::MySqlError(_)) => return Err(failed(error)),
                 Err(error) => last = Some(error),
@@ -115,7 +121,9 @@ impl Line {
             return Err(Failed { statement, error: gone("the connection was given up") });
         }
         let driver = &mut self.driver;
+        let watching = watch(driver.as_raw_fd(), self.whole);
         let said = catch_unwind(AssertUnwindSafe(|| say(driver)));
+        drop(watching);
         let error = match said {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) => error,

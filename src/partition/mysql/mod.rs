@@ -41,6 +41,7 @@ mod session;
 mod statements;
 mod stored;
 mod url;
+mod watch;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -69,6 +70,8 @@ pub struct Patience {
     pub connect: Duration,
     /// For the next bytes of an answer. Above `lock`, and above what a commit takes on a busy disk.
     pub answer: Duration,
+    /// For an answer as a whole, however it drips: what the largest value takes on a slow line.
+    pub whole: Duration,
     /// For locks that others hold: below the default deadline of a request, so that the reason is
     /// told and not only that time was up. In whole seconds.
     pub lock: Duration,
@@ -82,6 +85,7 @@ impl Default for Patience {
         Self {
             connect: Duration::from_secs(2),
             answer: Duration::from_secs(8),
+            whole: Duration::from_secs(30),
             lock: Duration::from_secs(4),
             idle: Duration::from_secs(5),
         }
