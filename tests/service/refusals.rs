@@ -27,6 +27,12 @@ fn is_unchanged(folder: &Path) {
     service.stop();
 }
 
+/// Brings what stands in a file's log into the file, which is copied or moved next.
+fn settle(file: &Path) {
+    let connection = rusqlite::Connection::open(file).unwrap();
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(())).unwrap();
+}
+
 fn is_empty(folder: &Path) -> bool {
     fs::read_dir(folder).unwrap().next().is_none()
 }
@@ -99,6 +105,8 @@ fn a_foreign_database() {
     founded(ours.path());
     founded(theirs.path());
     let [own, foreign] = [&ours, &theirs].map(|folder| folder.path().join("data/store_2.db"));
+    settle(&own);
+    settle(&foreign);
     let kept = fs::read(&own).unwrap();
     fs::copy(&foreign, &own).unwrap();
     let before = fs::read(&own).unwrap();
@@ -141,6 +149,7 @@ fn a_lost_database() {
     let folder = tempfile::tempdir().unwrap();
     founded(folder.path());
     let [file, kept] = ["data/store_2.db", "store_2.kept"].map(|name| folder.path().join(name));
+    settle(&file);
     fs::rename(&file, &kept).unwrap();
     says(&refused(folder.path(), &[]), 2, &["the databases of `store_2` are empty"]);
     fs::rename(&kept, &file).unwrap();
