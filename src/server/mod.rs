@@ -186,7 +186,9 @@ async fn run(
     // Cancelled, as it should be; from here on it holds nothing.
     drop(pulse.await);
     scheduler.stop().await;
-    // The last owners: this ends the lanes and the job, each after what it has begun.
+    // Web workers let go of their parts a moment after the server has ended. As the last owner we
+    // end the lanes, then the job, each after what it has begun, and close every connection.
+    shutdown::last_owner(&store).await;
     drop((store, sync));
     info!("stopped");
     Ok(())

@@ -9,11 +9,12 @@
 //! answered yet.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::timeout;
+use tokio::time::{interval, timeout};
 use tracing::{info, warn};
 
 use super::systemd;
@@ -24,6 +25,22 @@ use crate::duration;
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
+}
+
+/// How long, in steps of how much, others may take to let go of what they share.
+const LET_GO_STEPS: u32 = 200;
+const LET_GO_STEP: Duration = Duration::from_millis(10);
+
+/// Waits until nobody else holds `shared`, or for two seconds.
+pub async fn last_owner<T>(shared: &Arc<T>) {
+    let mut steps = interval(LET_GO_STEP);
+    for _ in 0..LET_GO_STEPS {
+        if Arc::strong_count(shared) == 1 {
+            return;
+        }
+        steps.tick().await;
+    }
+    warn!("somebody still holds the store; its connections end with the process");
 }
 
 impl Signals {
