@@ -21,6 +21,9 @@ pub enum Rule {
     /// A lane's first transaction commits alone, so that the jump is durable before a key rests on
     /// it (K11).
     OpeningAlone,
+    /// Every write of a batch has its log entry, also one that a later write of the batch replaces:
+    /// else a cursor passes its version without bringing what replaced it.
+    EntryPerWrite,
     /// A clock below the topology is raised before the first write, push or trim there.
     RaiseClock,
     /// A push is refused where the clock has a higher epoch (H12).
@@ -100,6 +103,7 @@ impl Rule {
         Self::Route,
         Self::OpeningJump,
         Self::OpeningAlone,
+        Self::EntryPerWrite,
         Self::RaiseClock,
         Self::PushFence,
         Self::PushCovered,

@@ -194,6 +194,10 @@ pub struct Evaluated {
     pub outcomes: Vec<Outcome>,
     /// The rows to store: the last one of each key, in the order of versions.
     pub rows: Vec<Record>,
+    /// The writes that took effect, in the order of versions: one log entry each. A row that a
+    /// later write of the batch replaced was acknowledged as well, and whoever's log covers its
+    /// version has to have what replaced it.
+    pub log: Vec<(Version, Key)>,
 }
 
 /// Judges `writes` in order against the `current` rows (tombstones and expired rows included, which
@@ -203,7 +207,6 @@ pub struct Evaluated {
 /// Panics if the batch does not fit below [`Seq::MAX`]: the caller reserved the numbers.
 pub fn evaluate(writes: &[Write], mut current: HashMap<Key, Record>, place: Place) -> Evaluated {
     let mut evaluated = Evaluated::default();
-    let mut written: HashMap<Key, Version> = HashMap::new();
     for (nth, write) in (1..).zip(writes) {
         let seq = place.last.advanced(nth).expect("the caller reserved one number per write");
         let version = Version::new(place.epoch, seq);
@@ -221,11 +224,13 @@ pub fn evaluate(writes: &[Write], mut current: HashMap<Key, Record>, place: Plac
         let (outcome, body) = judged.stored(version, created);
         evaluated.outcomes.push(outcome);
         let row = Record { key: write.key.clone(), version, origin: place.origin, body };
-        written.insert(row.key.clone(), version);
+        evaluated.log.push((version, row.key.clone()));
         current.insert(row.key.clone(), row);
     }
-    evaluated.rows = written.keys().filter_map(|key| current.remove(key)).collect();
-    evaluated.rows.sort_unstable_by_key(|row| row.version);
+    // From the last write back: the first time that a key comes up, its row is the one that stays.
+    evaluated.rows =
+        evaluated.log.iter().rev().filter_map(|(_, key)| current.remove(key)).collect();
+    evaluated.rows.reverse();
     evaluated
 }
 
@@ -357,6 +362,8 @@ mod tests {
             ]
         );
         assert_eq!(evaluated.rows, [row(15, Some(body("c")))]);
+        let logged: Vec<Version> = evaluated.log.iter().map(|(version, _)| *version).collect();
+        assert_eq!(logged, [version(11), version(12), version(13), version(15)]);
     }
 
     #[test]

@@ -33,8 +33,6 @@ pub enum Bug {
     TokenIgnored,
     /// A feed position goes to the source's head, whatever was given.
     FeedAhead,
-    /// A follower takes every event, newer or not (K12).
-    FollowerForgets,
     /// A tombstone is collected as soon as it is seen.
     TombstonesCollectedAtOnce,
     /// A copied row is damaged on its way.

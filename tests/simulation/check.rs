@@ -67,6 +67,12 @@ impl Ledger {
 }
 
 impl World {
+    /// The first version of `key` that a client was told.
+    pub fn first_of(&self, key: &Key) -> Version {
+        let told = self.ledger.told.iter().filter(|(_, told)| *told == key);
+        told.map(|((_, version), _)| *version).min().unwrap_or_default()
+    }
+
     /// Looks at what a transaction did at a server: new writes of its own, and its clock.
     pub fn observe(&mut self, id: PartitionId, before: &Status) {
         let after = self.server(id).status();

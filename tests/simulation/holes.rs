@@ -84,7 +84,7 @@ impl Script {
 
     /// Lets everything held run to its end.
     fn finish(&mut self) {
-        for _ in 0..400 {
+        for step in 0..400 {
             if self.history.operations.is_empty() {
                 return;
             }
@@ -92,8 +92,9 @@ impl Script {
             self.history.resume(last);
             self.world.get().check_step();
             // What waits for another lets it go first.
-            if self.history.operations.len() > 1 {
-                self.history.resume(0);
+            let held = self.history.operations.len();
+            if held > 1 {
+                self.history.resume(step % held);
                 self.world.get().check_step();
             }
         }
@@ -489,6 +490,31 @@ fn vector_before_a_reseed(s: &mut Script) {
     read(s);
 }
 
+/// A key is written twice in one batch, with another write in between; B's cursor stops at that
+/// one. The first write was acknowledged: a session that has seen it is served at B.
+fn replaced_within_a_batch(s: &mut Script) {
+    s.world.get().rows_max = Some(3);
+    // The lane is at work with the first; the other three wait, and are its next batch.
+    for nth in [2, 0, 1, 0] {
+        let (write, session) = (s.set_of(nth), s.session());
+        s.hold(0, move |net| operations::write(net, write, false, session));
+    }
+    s.finish();
+    let session = s.session();
+    s.world.get().entries_max = Some(1);
+    let pull = s.hold(1, |net| operations::pull_from(net, B, A));
+    let key = s.key(0);
+    // The session that was told of the first of the two only.
+    let first = s.world.get().first_of(&key);
+    s.world.get().sessions[session].token = [(A, first)].into_iter().collect();
+    s.world.get().sessions[session].seen = [(key.clone(), first)].into();
+    while s.history.operations.len() > pull.0 {
+        let key = key.clone();
+        s.run(1, |net| operations::session_read(net, session, &key, B));
+        s.step(&pull);
+    }
+}
+
 type Hole = (&'static str, fn(&mut Script), &'static [Rule]);
 
 /// Each script with the rules that close its hole.
@@ -509,6 +535,7 @@ pub const HOLES: &[Hole] = &[
     ("K8", k8_undurable_cursor, &[Rule::TrimBarrier]),
     ("K11", k11_jump_taken_back, &[Rule::OpeningAlone]),
     ("K12", k12_older_event, &[]),
+    ("replaced within a batch", replaced_within_a_batch, &[Rule::EntryPerWrite]),
     ("ADR 0002", raise_taken_back, &[Rule::BarrierOfEpoch]),
     ("cursor taken back", cursor_taken_back, &[Rule::CursorStands]),
     (

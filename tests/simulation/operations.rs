@@ -124,7 +124,8 @@ struct LaneGuard<'a> {
 impl LaneGuard<'_> {
     fn next_batch(&self) -> Vec<Write> {
         let mut world = self.net.world.get();
-        let rows_max = world.rng.usize(1..5);
+        let drawn = world.rng.usize(1..5);
+        let rows_max = world.rows_max.unwrap_or(drawn);
         let lane = world.fronts[self.net.front].lanes.entry(self.id).or_default();
         let take = rows_max.min(lane.queue.len());
         let (writes, tickets) = lane.queue.drain(..take).unzip();
@@ -400,7 +401,6 @@ pub fn follow(net: &Net<'_>, nth: usize, target: PartitionId) {
     match result {
         Ok(page) => {
             world.check_given(&page.rows);
-            let forgets = world.bug == Some(Bug::FollowerForgets);
             let ahead = world.bug == Some(Bug::FeedAhead) && world.rng.u8(..5) == 0;
             let head = world.server(target).status().vector;
             let follower = &mut world.followers[nth];
@@ -412,7 +412,7 @@ pub fn follow(net: &Net<'_>, nth: usize, target: PartitionId) {
             for row in page.rows {
                 let event = (row.version, !row.is_tombstone());
                 let state = follower.state.entry(row.key).or_default();
-                *state = if forgets { event } else { event.max(*state) };
+                *state = event.max(*state);
             }
             world.count("a follower was served");
         }

@@ -92,6 +92,8 @@ pub struct World {
     pub stops: u8,
     /// Entries of a page; drawn anew for each where not given.
     pub entries_max: Option<usize>,
+    /// Writes of a batch; drawn anew for each where not given.
+    pub rows_max: Option<usize>,
     /// Whether passes and the like go over a pool; drawn anew for each where not given.
     pub pooled: Option<bool>,
     pub violations: Vec<Violation>,
@@ -135,6 +137,7 @@ impl Shared {
             bug,
             stops: 30,
             entries_max: None,
+            rows_max: None,
             pooled: None,
             violations: Vec::new(),
             counters: BTreeMap::new(),

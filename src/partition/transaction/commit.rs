@@ -7,7 +7,7 @@ use crate::partition::tables::Tables;
 use crate::partition::{Entry, Push, Refusal, Result};
 use crate::record::{Key, Record};
 use crate::rules::Rule;
-use crate::version::Epoch;
+use crate::version::{Epoch, Version};
 use crate::write::{Outcome, Place, Write, evaluate};
 
 /// Fence and sequence, current rows, evaluation, rows, log. The lock on the clock row makes
@@ -26,9 +26,12 @@ pub(super) fn commit(
     let evaluated = evaluate(writes, current, place);
     let rows: Vec<&Record> = evaluated.rows.iter().collect();
     tables.put_rows(&rows)?;
-    let entries: Vec<Entry> = rows
-        .iter()
-        .map(|row| Entry { origin: row.origin, version: row.version, key: row.key.clone() })
+    let stays = |version: Version| rows.iter().any(|row| row.version == version);
+    let entries: Vec<Entry> = evaluated
+        .log
+        .into_iter()
+        .filter(|(version, _)| Rule::EntryPerWrite.in_force() || stays(*version))
+        .map(|(version, key)| Entry { origin: place.origin, version, key })
         .collect();
     tables.put_entries(&entries)?;
     Ok(evaluated.outcomes)
