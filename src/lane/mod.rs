@@ -2,8 +2,10 @@
 //!
 //! A **write lane** is one thread with one connection and a bounded queue: it takes whatever is
 //! waiting into one transaction (group commit). A **read lane** is a few threads with a connection
-//! each, for what may not run on the thread that asked: lists, large values, distant partitions.
-//! Small point reads of local engines run where they are asked, over **local readers**.
+//! each, for what may not run on the thread that asked: lists, large values, pushes. A **point
+//! lane** takes the small point reads of a distant partition together, as many as wait; those of
+//! local engines run where they are asked, over **local readers**. The **pool** lends checked
+//! connections to whoever is not on a lane; rounds of sync keep connections of their own so far.
 //!
 //! BOUND-1: each queue is bounded in requests, the write queue in bytes too; each request carries a
 //! deadline and is not begun after it; what does not fit is refused at once. A connection is
