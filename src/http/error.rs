@@ -231,6 +231,7 @@ const fn in_public(error: &PartitionError) -> &'static str {
         PartitionError::OutcomeUnknown(_) => "did not answer",
         PartitionError::Busy(_) => "is busy",
         PartitionError::Full(_) => "has no room left",
+        PartitionError::ReadOnly(_) => "is set read only, until its operator makes it writable",
         PartitionError::Foreign(_) => "is not the partition that it should be",
         PartitionError::Damaged { .. } => "is damaged",
         PartitionError::Engine { .. } => "could not do it",

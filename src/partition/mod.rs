@@ -366,6 +366,9 @@ pub enum PartitionError {
     /// No room: nothing has changed.
     #[error("the partition has no room left")]
     Full(#[source] Source),
+    /// It serves reads and takes no writes, because somebody set it so: nothing has changed.
+    #[error("the partition is set read only: make its server, or its file, writable again")]
+    ReadOnly(#[source] Source),
     /// It answers, and it is not the database that was configured: nothing has changed.
     #[error("the database is not the configured partition")]
     Foreign(#[source] Source),
@@ -393,7 +396,7 @@ impl PartitionError {
             Self::Refused(Refusal::RunEnded) | Self::Unreachable(_) | Self::OutcomeUnknown(_) => {
                 false
             }
-            Self::Refused(_) | Self::Busy(_) | Self::Full(_) => true,
+            Self::Refused(_) | Self::Busy(_) | Self::Full(_) | Self::ReadOnly(_) => true,
             Self::Foreign(_) | Self::Damaged { .. } | Self::Engine { .. } => false,
         }
     }
@@ -415,6 +418,7 @@ impl PartitionError {
             Self::Foreign(_) => "is another database",
             Self::Busy(_) => "busy",
             Self::Full(_) => "full",
+            Self::ReadOnly(_) => "read only",
             Self::Damaged { .. } => "damaged",
             Self::Engine { .. } => "refuses a statement",
         }

@@ -73,6 +73,7 @@ pub fn kind(error: &PartitionError) -> &'static str {
         PartitionError::OutcomeUnknown(_) => "unknown",
         PartitionError::Busy(_) => "busy",
         PartitionError::Full(_) => "full",
+        PartitionError::ReadOnly(_) => "read only",
         PartitionError::Foreign(_) => "foreign",
         PartitionError::Damaged { .. } => "damaged",
         PartitionError::Engine { .. } => "engine",

@@ -10,14 +10,18 @@ use rstest::rstest;
 
 use crate::bed::{founded, identity, kind, set, value, write};
 use crate::support::mariadb::{Server, url_of};
+use crate::support::proxy::{Proxy, Strike};
 
 /// What `docs/mysql.md` tells operators to grant.
 const RIGHTS: &str = "SELECT, INSERT, UPDATE, DELETE, CREATE";
 const SCHEMA: &str = include_str!("../../database_definition.sql");
 
-/// A new user with these rights on a new database.
+/// A new user with these rights on a new database of the shared server.
 fn user_with(rights: &str) -> (String, MysqlUrl) {
-    let server = Server::shared();
+    user_at(Server::shared(), rights)
+}
+
+fn user_at(server: &Server, rights: &str) -> (String, MysqlUrl) {
     let database = server.database();
     let mut admin = server.admin();
     let account = format!("'{database}'@'127.0.0.1'");
@@ -107,4 +111,59 @@ fn who_is_not_let_in_is_told_why_without_secrets() {
     let engine = Mysql::new(nobody_listens.parse().unwrap());
     let error = engine.connect().map(drop).unwrap_err();
     assert_eq!(kind(&error), "unreachable", "{error:?}");
+}
+
+/// F7: 1290 of a real server, wherever it strikes.
+#[test]
+fn a_server_that_is_set_read_only_serves_reads_and_says_what_is_wrong_with_writes() {
+    let mut server = Server::start();
+    let (database, url) = user_at(&server, RIGHTS);
+    let mut home = founded(&Mysql::new(url.clone()));
+    write(&mut home, &[set("k", "v")]).unwrap();
+    let read_only = |on: u8| {
+        server.admin().query_drop(format!("SET GLOBAL read_only = {on}")).unwrap();
+    };
+    read_only(1);
+    let refused = write(&mut home, &[set("k", "w")]).unwrap_err();
+    assert_eq!(kind(&refused), "read only");
+    assert!(refused.is_without_effect() && refused.keeps_connection());
+    assert!(refused.to_string().contains("writable"), "{refused}");
+    assert_eq!(value(&mut home, "k").unwrap().as_deref(), Some(&b"v"[..]));
+    read_only(0);
+    write(&mut home, &[set("k", "w")]).unwrap();
+
+    // A new run, which cannot be given a name: points are read, nothing that needs the run is.
+    server.restart_with(&["--read-only"]);
+    let mut home = Mysql::new(url).connect().unwrap();
+    assert_eq!(home.identity().unwrap(), Some(identity()));
+    assert_eq!(value(&mut home, "k").unwrap().as_deref(), Some(&b"w"[..]));
+    for refused in [home.status().map(drop), home.open_lane().map(drop)] {
+        assert_eq!(kind(&refused.unwrap_err()), "read only");
+    }
+    server.admin_of(&database).query_drop("SET GLOBAL read_only = 0").unwrap();
+    home.open_lane().unwrap();
+    home.status().unwrap();
+    write(&mut home, &[set("k", "x")]).unwrap();
+}
+
+#[test]
+fn a_server_that_is_set_read_only_before_a_commit_takes_it_back() {
+    let server = Server::start();
+    let (database, url) = user_at(&server, RIGHTS);
+    let proxy = Proxy::to(server.port());
+    let mut direct = founded(&Mysql::new(url));
+    let by_proxy = url_of((&database, "se%2Fcret"), proxy.port(), &database);
+    let mut home = Mysql::new(by_proxy).connect().unwrap();
+    write(&mut home, &[set("k", "v")]).unwrap();
+    // Statements are prepared by now: begin and fence, rows, entries, then the commit.
+    proxy.strike_at(2, Strike::HoldAnswer);
+    let refused = std::thread::scope(|scope| {
+        let writing = scope.spawn(|| write(&mut home, &[set("k", "w")]).unwrap_err());
+        proxy.wait_until_struck();
+        server.admin().query_drop("SET GLOBAL read_only = 1").unwrap();
+        proxy.heal();
+        writing.join().unwrap()
+    });
+    assert_eq!(kind(&refused), "read only", "{refused:?}");
+    assert_eq!(value(&mut direct, "k").unwrap().as_deref(), Some(&b"v"[..]), "taken back");
 }

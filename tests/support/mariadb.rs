@@ -158,6 +158,12 @@ impl Server {
         assert!(self.try_start(), "mariadbd does not start again: {}", self.log().join("\n"));
     }
 
+    /// The same with other options of the test's own.
+    pub fn restart_with(&mut self, options: &[&str]) {
+        self.options = options.iter().map(|&option| option.to_owned()).collect();
+        self.restart();
+    }
+
     fn signal(&self, signal: Signal) {
         let process = self.process.as_ref().expect("the server runs");
         kill(process.server, signal).expect("the server is ours to signal");

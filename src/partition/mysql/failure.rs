@@ -26,6 +26,8 @@ pub(super) enum Meaning {
     Busy,
     /// No room on the disk, or in a tablespace.
     Full,
+    /// The server, the schema or the session is set to take no writes.
+    ReadOnly,
     /// The server, or something on the way, ends the connection.
     Gone,
     /// Nobody is let in under this name, or there is no such database.
@@ -49,6 +51,10 @@ impl Meaning {
             1114 | 1021 | 1197 | 3675 => Self::Full,
             // "Got error 28", "Error writing file": full where the operating system said so.
             1026 | 1030 | 3 | 20 if says_no_space(&error.message) => Self::Full,
+            // An option prevents it, of which only `read_only` concerns what is sent here; the
+            // table is opened read only; a read-only transaction, by the server's default; a
+            // replica of a hosted server; InnoDB is (recovery); the schema is (MySQL).
+            1290 | 1036 | 1792 | 1836 | 1874 | 1881 | 3989 => Self::ReadOnly,
             // Shutdown, killed, interrupted, timed out, broken on the way; 2006, 2013 and 2055 come
             // from proxies that speak for a server they have lost.
             1053
@@ -111,6 +117,7 @@ impl From<Failed> for PartitionError {
             Error::MySqlError(server) => match Meaning::of(server) {
                 Meaning::Busy => Self::Busy(error.into()),
                 Meaning::Full => Self::Full(error.into()),
+                Meaning::ReadOnly => Self::ReadOnly(error.into()),
                 Meaning::Gone | Meaning::NoEntry => Self::Unreachable(error.into()),
                 Meaning::Damaged => Self::Damaged { what: format!("`{statement}`: {error}") },
                 Meaning::Refused => Self::Engine { statement, source: error.into() },
@@ -127,11 +134,13 @@ impl From<Failed> for PartitionError {
     }
 }
 
-/// What a failed commit says. Only a conflict is certain to have taken everything back: Galera says
-/// so at the commit, and so does the check for rows that changed since the snapshot.
+/// What a failed commit says. Only two answers are certain to have taken everything back: a
+/// conflict (Galera tells it at the commit, and so does the check for rows that changed since the
+/// snapshot), and that the server was set read only since the transaction began, which it looks at
+/// before anything is committed.
 pub(super) fn failed_commit(failed: Failed) -> PartitionError {
     match PartitionError::from(failed) {
-        known @ PartitionError::Busy(_) => known,
+        known @ (PartitionError::Busy(_) | PartitionError::ReadOnly(_)) => known,
         PartitionError::Unreachable(source)
         | PartitionError::Full(source)
         | PartitionError::Engine { source, .. } => PartitionError::OutcomeUnknown(source),
@@ -164,6 +173,7 @@ mod tests {
             PartitionError::OutcomeUnknown(_) => "unknown",
             PartitionError::Busy(_) => "busy",
             PartitionError::Full(_) => "full",
+            PartitionError::ReadOnly(_) => "read only",
             PartitionError::Foreign(_) => "foreign",
             PartitionError::Damaged { .. } => "damaged",
             PartitionError::Engine { .. } => "engine",
@@ -188,8 +198,9 @@ mod tests {
             (1049, "unreachable", "unknown", true),
             (1146, "damaged", "unknown", true),
             (1194, "damaged", "unknown", true),
-            (1290, "engine", "unknown", true),
-            (1836, "engine", "unknown", true),
+            (1290, "read only", "read only", true),
+            (1836, "read only", "read only", true),
+            (1792, "read only", "read only", true),
             (1062, "engine", "unknown", true),
             (1142, "engine", "unknown", true),
             (1153, "engine", "unknown", false),

@@ -125,7 +125,11 @@ impl Mysql {
     fn open(&self) -> Result<MysqlConnection> {
         let mut line = Line::connect(&self.url, &self.patience)?;
         let settings = settings(&mut line, &self.patience)?;
-        let run = run_of(&mut line)?;
+        // A server that restarted read only has no name for its run and takes none: it can be read.
+        let run = match run_of(&mut line) {
+            Err(PartitionError::ReadOnly(_)) => None,
+            run => run?,
+        };
         Ok(MysqlConnection {
             line,
             edges: Edges::new(settings.is_mariadb(), &self.patience),

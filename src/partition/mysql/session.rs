@@ -288,10 +288,10 @@ impl Tables for Session<'_> {
     }
 
     fn run(&mut self) -> Result<RunId> {
-        match *self.known.run {
-            Some(run) => Ok(run),
-            None => Err(Refusal::Empty.into()),
+        if self.known.run.is_none() {
+            *self.known.run = run_of(self.line)?;
         }
+        self.known.run.ok_or_else(|| Refusal::Empty.into())
     }
 
     fn now_ms(&mut self) -> Result<i64> {
@@ -556,7 +556,8 @@ pub(super) fn cell(key: Key, columns: &mut Columns) -> Result<Cell, Torn> {
     Ok(stored.whole().map_err(of)?.map_or(Cell::Large(bytes), Cell::Row))
 }
 
-/// The run of the server that the line leads to, drawn where it has none yet; `None` where the
+/// The run of the server that the line leads to, drawn where it has none yet (which fails where the
+/// server, or the transaction, is read only); `None` where the
 /// database holds no such table. The table is not transactional, so this stands outside of any
 /// transaction.
 pub(super) fn run_of(line: &mut Line) -> Result<Option<RunId>> {

@@ -20,6 +20,8 @@ pub(super) fn failure(statement: &'static str, error: Error) -> PartitionError {
         PartitionError::Busy(error.into())
     } else if code == ErrorCode::DiskFull {
         PartitionError::Full(error.into())
+    } else if code == ErrorCode::ReadOnly {
+        PartitionError::ReadOnly(error.into())
     } else if [ErrorCode::DatabaseCorrupt, ErrorCode::NotADatabase].contains(&code) {
         PartitionError::Damaged { what: format!("`{statement}`: {error}") }
     } else if [ErrorCode::CannotOpen, ErrorCode::SystemIoFailure].contains(&code) {
@@ -35,9 +37,9 @@ pub(super) fn failure(statement: &'static str, error: Error) -> PartitionError {
 pub(super) fn failed_commit(failed: Failed) -> PartitionError {
     match failure(failed.statement, failed.error) {
         known @ (PartitionError::Busy(_) | PartitionError::Full(_)) => known,
-        PartitionError::Unreachable(source) | PartitionError::Engine { source, .. } => {
-            PartitionError::OutcomeUnknown(source)
-        }
+        PartitionError::Unreachable(source)
+        | PartitionError::ReadOnly(source)
+        | PartitionError::Engine { source, .. } => PartitionError::OutcomeUnknown(source),
         damaged @ PartitionError::Damaged { .. } => PartitionError::OutcomeUnknown(damaged.into()),
         other @ (PartitionError::Refused(_)
         | PartitionError::OutcomeUnknown(_)
@@ -78,6 +80,7 @@ mod tests {
             PartitionError::OutcomeUnknown(_) => "unknown",
             PartitionError::Busy(_) => "busy",
             PartitionError::Full(_) => "full",
+            PartitionError::ReadOnly(_) => "read only",
             PartitionError::Foreign(_) => "foreign",
             PartitionError::Damaged { .. } => "damaged",
             PartitionError::Engine { .. } => "engine",
@@ -95,7 +98,7 @@ mod tests {
             (ffi::SQLITE_NOTADB, "damaged", "unknown"),
             (ffi::SQLITE_CANTOPEN, "unreachable", "unknown"),
             (ffi::SQLITE_IOERR_FSYNC, "unreachable", "unknown"),
-            (ffi::SQLITE_READONLY, "engine", "unknown"),
+            (ffi::SQLITE_READONLY, "read only", "unknown"),
             (ffi::SQLITE_NOMEM, "engine", "unknown"),
             (ffi::SQLITE_TOOBIG, "engine", "unknown"),
         ] {

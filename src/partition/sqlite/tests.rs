@@ -89,6 +89,18 @@ fn a_full_file_takes_nothing_and_heals() {
 }
 
 #[test]
+fn who_may_only_read_is_told_so() {
+    let Fixture { mut connection, _directory } = fixture();
+    let write = [Write::set(key("k"), body(vec![7; 10]))];
+    connection.connection.pragma_update(None, "query_only", 1).unwrap();
+    let refused = connection.commit(Epoch::FIRST, &write).unwrap_err();
+    assert!(matches!(&refused, PartitionError::ReadOnly(_)), "{refused:?}");
+    assert!(refused.is_without_effect() && refused.keeps_connection());
+    connection.connection.pragma_update(None, "query_only", 0).unwrap();
+    connection.commit(Epoch::FIRST, &write).unwrap();
+}
+
+#[test]
 fn an_error_takes_back_what_was_written_before_it() {
     let Fixture { mut connection, _directory } = fixture();
     let result: Result<()> = connection.writing(|tables| {
