@@ -1,87 +1,20 @@
 //! The store over memory partitions: routing, sessions, sync on demand, group commit.
 
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
-use std::collections::BTreeMap;
+
+mod support;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use datastore::clock::{Clock, System};
-use datastore::jobs::SyncJob;
-use datastore::lane::{Connect, LaneLimits};
-use datastore::partition::engine::{Engine, EngineKind};
-use datastore::partition::memory::Memory;
-use datastore::partition::{Identity, Partition, PartitionError, Range, SCHEMA_VERSION};
+use datastore::partition::Range;
 use datastore::record::{Body, Key};
-use datastore::store::answer::{Ack, Need, Serving, StoreError};
-use datastore::store::{Served, Store, StoreParts};
-use datastore::sync::round::{Member, Round};
-use datastore::topology::{Role, Topology};
+use datastore::store::answer::{Ack, Need, StoreError};
 use datastore::vector::Token;
-use datastore::version::{PartitionId, RunId, SetId};
+use datastore::version::{PartitionId, SetId};
 use datastore::write::{Outcome, Write};
 
-struct Direct(Memory);
-
-impl Connect for Direct {
-    fn connect(&self) -> Result<Box<dyn Partition + Send>, PartitionError> {
-        self.0.connect()
-    }
-}
-
-struct Front {
-    store: Store,
-    sync: Arc<SyncJob>,
-}
-
-/// A front end over three masters in memory, without eager sync.
-fn front() -> Front {
-    let clock: Arc<dyn Clock> = Arc::new(System::new());
-    let names = ["a", "b", "c"].map(|name| (name.to_owned(), Role::Master));
-    let topology = Topology::found(&BTreeMap::from(names)).unwrap();
-    let mut partitions = Vec::new();
-    let mut members = Vec::new();
-    for voter in topology.voters() {
-        let memory = Memory::new(RunId(u64::from(voter.id.0)), Arc::clone(&clock));
-        let identity = Identity {
-            set: SetId(1),
-            partition: voter.id,
-            schema: SCHEMA_VERSION,
-            topology: topology.clone(),
-        };
-        memory.clone().found(&identity).unwrap();
-        let connect: Arc<dyn Connect> = Arc::new(Direct(memory));
-        let name: Arc<str> = voter.name.as_str().into();
-        members.push(Member {
-            id: voter.id,
-            name: Arc::clone(&name),
-            connect: Arc::clone(&connect),
-        });
-        partitions.push(Served {
-            serving: Serving { id: voter.id, name },
-            engine: EngineKind::Memory,
-            is_local: true,
-            connect,
-        });
-    }
-    let topology = Arc::new(ArcSwap::from_pointee(topology));
-    let round =
-        Round::new(members, Arc::clone(&topology), Arc::clone(&clock), Duration::from_secs(60));
-    let sync = Arc::new(SyncJob::start(round).unwrap());
-    let store = Store::start(StoreParts {
-        set: SetId(1),
-        topology,
-        partitions,
-        clock,
-        deadline: Duration::from_secs(5),
-        ack_timeout: Duration::from_secs(1),
-        sync: Arc::clone(&sync),
-        eager: false,
-        limits: LaneLimits::default(),
-    })
-    .unwrap();
-    Front { store, sync }
-}
+use crate::support::masters::{Kind, Masters, NAMES};
 
 fn key(text: &str) -> Key {
     Key::data(text.to_owned(), 255).unwrap()
@@ -92,7 +25,7 @@ fn set(name: &str, value: &str) -> Write {
     Write::set(key(name), Body { value, content_type: "text/plain".into(), expires_at: None })
 }
 
-async fn value_at(front: &Front, name: &str, need: &Need) -> Option<String> {
+async fn value_at(front: &Masters, name: &str, need: &Need) -> Option<String> {
     let read = front.store.get(&key(name), need, None).await.unwrap();
     let body = read.record?.body.unwrap();
     Some(String::from_utf8(body.value.to_vec()).unwrap())
@@ -100,7 +33,7 @@ async fn value_at(front: &Front, name: &str, need: &Need) -> Option<String> {
 
 #[tokio::test]
 async fn what_is_written_is_read_at_its_master_and_elsewhere_after_a_round() {
-    let front = front();
+    let front = Masters::over(Kind::Memory);
     for n in 0..30 {
         front.store.write(set(&format!("k{n}"), "v"), Ack::One, None).await.unwrap();
     }
@@ -109,7 +42,7 @@ async fn what_is_written_is_read_at_its_master_and_elsewhere_after_a_round() {
     assert!(report.is_clean(), "{report:?}");
     assert_eq!(report.pairs.len(), 6);
     assert_eq!(report.pairs.iter().map(|pair| pair.rows).sum::<usize>(), 60);
-    for partition in ["a", "b", "c"] {
+    for partition in NAMES {
         let need = Need::At(partition.into());
         assert_eq!(value_at(&front, "k7", &need).await.as_deref(), Some("v"), "{partition}");
         let range = Range {
@@ -128,7 +61,7 @@ async fn what_is_written_is_read_at_its_master_and_elsewhere_after_a_round() {
 
 #[tokio::test]
 async fn a_session_read_wakes_a_pull_and_never_returns_less() {
-    let front = front();
+    let front = Masters::over(Kind::Memory);
     let mut token = None;
     for n in 0..20 {
         let written =
@@ -144,7 +77,7 @@ async fn a_session_read_wakes_a_pull_and_never_returns_less() {
 
 #[tokio::test]
 async fn what_cannot_be_served_is_said() {
-    let front = front();
+    let front = Masters::over(Kind::Memory);
     let missing = front.store.get(&key("k"), &Need::At("z".into()), None).await.unwrap_err();
     assert!(matches!(missing, StoreError::NoSuchPartition { .. }), "{missing:?}");
     let mut token = front.store.write(set("k", "v"), Ack::One, None).await.unwrap().session;
@@ -159,7 +92,7 @@ async fn what_cannot_be_served_is_said() {
 
 #[tokio::test]
 async fn concurrent_writers_of_one_key_get_rising_versions() {
-    let front = Arc::new(front());
+    let front = Arc::new(Masters::over(Kind::Memory));
     let mut tasks = Vec::new();
     for n in 0..200 {
         let front = Arc::clone(&front);

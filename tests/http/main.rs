@@ -1,4 +1,5 @@
-//! The HTTP interface over a real store on memory partitions.
+//! The HTTP interface over a real store: on memory partitions, and where databases could make a
+//! difference on SQLite files and MariaDB databases, too.
 
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
@@ -15,3 +16,6 @@ mod refusals;
 mod service;
 mod values;
 mod wire;
+
+#[path = "../support/mod.rs"]
+mod support;

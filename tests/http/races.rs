@@ -112,7 +112,9 @@ async fn race(front: &Arc<Front>, request: impl Fn(usize) -> TestRequest) -> Vec
 
 #[rstest]
 #[actix_web::test]
-async fn of_32_writers_exactly_one_wins_a_round(#[values(Kind::Memory, Kind::Sqlite)] kind: Kind) {
+async fn of_32_writers_exactly_one_wins_a_round(
+    #[values(Kind::Memory, Kind::Sqlite, Kind::Mariadb)] kind: Kind,
+) {
     let front = Arc::new(Front::over(kind, LIMITS));
     for round in 0..20 {
         let create = |n: usize| {

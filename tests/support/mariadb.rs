@@ -202,7 +202,7 @@ impl Server {
             "--innodb-flush-method=nosync",
             "--innodb-use-native-aio=0",
             "--max-allowed-packet=16M",
-            "--max-connections=200",
+            "--max-connections=1000",
         ]);
         command.args(&self.options);
         let (process, ready) = Process::spawn(command);

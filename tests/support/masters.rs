@@ -1,0 +1,191 @@
+//! Masters in databases of one kind, and a store over them: what a front end has below HTTP. It
+//! syncs on request only.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use datastore::clock::{Clock, Manual};
+use datastore::jobs::SyncJob;
+use datastore::lane::{Connect, LaneLimits};
+use datastore::partition::engine::Engine;
+use datastore::partition::memory::Memory;
+use datastore::partition::sqlite::Sqlite;
+use datastore::partition::{Identity, Partition, PartitionError, SCHEMA_VERSION};
+use datastore::record::{Key, Space};
+use datastore::store::answer::Serving;
+use datastore::store::{Served, Store, StoreParts};
+use datastore::sync::round::{Member, Round};
+use datastore::topology::{Role, Topology, Voter};
+use datastore::version::{RunId, SetId};
+
+use super::mariadb::Server;
+
+/// Whose partitions these are.
+pub const SET: SetId = SetId(1);
+
+/// The names of the masters, unless a test wants others.
+pub const NAMES: [&str; 3] = ["a", "b", "c"];
+
+/// The wall clock that every store starts at.
+pub const NOW_MS: i64 = 1_000_000_000_000;
+
+/// What the databases are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Memory,
+    Sqlite,
+    /// Databases of the server that the tests of a process share.
+    Mariadb,
+}
+
+/// A partition that can be taken away.
+struct Switched {
+    engine: Box<dyn Engine>,
+    up: AtomicBool,
+}
+
+impl Connect for Switched {
+    fn connect(&self) -> Result<Box<dyn Partition + Send>, PartitionError> {
+        if self.up.load(Ordering::SeqCst) {
+            self.engine.connect()
+        } else {
+            Err(PartitionError::Unreachable("no route to 10.9.8.7, user root".into()))
+        }
+    }
+}
+
+/// A store over its masters.
+pub struct Masters {
+    pub store: Arc<Store>,
+    pub sync: Arc<SyncJob>,
+    pub clock: Arc<Manual>,
+    pub topology: Topology,
+    kind: Kind,
+    databases: BTreeMap<String, Arc<Switched>>,
+    directory: tempfile::TempDir,
+}
+
+impl Masters {
+    /// The masters [`NAMES`].
+    pub fn over(kind: Kind) -> Self {
+        Self::named(kind, &NAMES)
+    }
+
+    /// Masters of these names.
+    pub fn named(kind: Kind, names: &[&str]) -> Self {
+        let roles = names.iter().map(|&name| (name.to_owned(), Role::Master)).collect();
+        let topology = Topology::found(&roles).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        Self::start(kind, Arc::new(Manual::at(NOW_MS)), topology, BTreeMap::new(), directory)
+    }
+
+    /// The same databases with a new one, which masters nothing yet, and another store over all.
+    pub fn joined_by(self, name: &str) -> Self {
+        let id = self.topology.voters().iter().map(|voter| voter.id).max().unwrap();
+        let id = datastore::version::PartitionId(id.0 + 1);
+        let voter = Voter { id, name: name.to_owned(), role: Role::Master };
+        let mut document = serde_json::to_value(&self.topology).unwrap();
+        document["voters"].as_array_mut().unwrap().push(serde_json::to_value(voter).unwrap());
+        let topology: Topology = serde_json::from_value(document).unwrap();
+        topology.check().unwrap();
+        Self::start(self.kind, self.clock, topology, self.databases, self.directory)
+    }
+
+    /// Founds the databases that are not there yet, and starts a store over all.
+    fn start(
+        kind: Kind,
+        clock: Arc<Manual>,
+        topology: Topology,
+        mut databases: BTreeMap<String, Arc<Switched>>,
+        directory: tempfile::TempDir,
+    ) -> Self {
+        let (mut partitions, mut members) = (Vec::new(), Vec::new());
+        for voter in topology.voters() {
+            let database = databases.entry(voter.name.clone()).or_insert_with(|| {
+                let engine = engine(kind, voter, &clock, &directory);
+                let identity = Identity {
+                    set: SET,
+                    partition: voter.id,
+                    schema: SCHEMA_VERSION,
+                    topology: topology.clone(),
+                };
+                engine.connect().unwrap().found(&identity).unwrap();
+                Arc::new(Switched { engine, up: AtomicBool::new(true) })
+            });
+            let (engine, is_local) = (database.engine.kind(), database.engine.is_local());
+            let connect: Arc<dyn Connect> = database.clone();
+            let (id, name) = (voter.id, Arc::from(voter.name.as_str()));
+            members.push(Member { id, name: Arc::clone(&name), connect: Arc::clone(&connect) });
+            partitions.push(Served { serving: Serving { id, name }, engine, is_local, connect });
+        }
+        let shared = Arc::new(ArcSwap::from_pointee(topology.clone()));
+        let time: Arc<dyn Clock> = clock.clone();
+        let retention = Duration::from_secs(60);
+        let round = Round::new(members, Arc::clone(&shared), Arc::clone(&time), retention);
+        let sync = Arc::new(SyncJob::start(round).unwrap());
+        let store = Store::start(StoreParts {
+            set: SET,
+            topology: shared,
+            partitions,
+            clock: time,
+            deadline: Duration::from_secs(5),
+            ack_timeout: Duration::from_secs(1),
+            sync: Arc::clone(&sync),
+            eager: false,
+            limits: LaneLimits::default(),
+        });
+        let store = Arc::new(store.unwrap());
+        Self { store, sync, clock, topology, kind, databases, directory }
+    }
+
+    /// Takes all partitions away from whoever has no connection yet.
+    pub fn cut_off(&self) {
+        for database in self.databases.values() {
+            database.up.store(false, Ordering::SeqCst);
+        }
+    }
+
+    /// Takes one partition away from whoever has no connection yet, or gives it back.
+    pub fn set_up(&self, partition: &str, up: bool) {
+        self.databases[partition].up.store(up, Ordering::SeqCst);
+    }
+
+    /// The name of the partition that takes the writes of `key`.
+    pub fn master_of(&self, key: &str) -> String {
+        let key = Key::stored(Space::Data, key.to_owned());
+        self.topology.voter(self.topology.master_of(&key)).unwrap().name.clone()
+    }
+
+    /// A key that this partition masters.
+    pub fn key_of(&self, partition: &str) -> String {
+        let mut keys = (0..).map(|n| format!("k{n}"));
+        keys.find(|key| self.master_of(key) == partition).unwrap()
+    }
+
+    /// Runs one round of passes, which has to be clean.
+    pub async fn round(&self) {
+        let report = self.sync.run(Duration::from_secs(60)).await.expect("a round");
+        assert!(report.is_clean(), "{report:?}");
+    }
+}
+
+/// An empty database.
+fn engine(
+    kind: Kind,
+    voter: &Voter,
+    clock: &Arc<Manual>,
+    directory: &tempfile::TempDir,
+) -> Box<dyn Engine> {
+    let clock: Arc<dyn Clock> = clock.clone();
+    match kind {
+        Kind::Memory => Box::new(Memory::new(RunId(u64::from(voter.id.0)), clock)),
+        Kind::Sqlite => Box::new(Sqlite::new(directory.path().join(&voter.name), clock).unwrap()),
+        Kind::Mariadb => {
+            let server = Server::shared();
+            Box::new(server.engine(&server.database()).with_clock(clock))
+        }
+    }
+}
