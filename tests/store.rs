@@ -14,7 +14,7 @@ use datastore::vector::Token;
 use datastore::version::{PartitionId, SetId};
 use datastore::write::{Outcome, Write};
 
-use crate::support::masters::{Kind, Masters, NAMES};
+use crate::support::masters::{COPY, Kind, Masters, NAMES};
 
 fn key(text: &str) -> Key {
     Key::data(text.to_owned(), 255).unwrap()
@@ -73,6 +73,37 @@ async fn a_session_read_wakes_a_pull_and_never_returns_less() {
     let read = front.store.get(&key("k3"), &need, Some(&token)).await.unwrap();
     assert!(read.record.is_some());
     assert!(read.session.vector.covers(&token.vector));
+}
+
+#[tokio::test]
+async fn an_embedded_copy_is_read_first_and_never_in_place_of_a_master() {
+    let front = Masters::over(Kind::Memory).with_copy();
+    let written = front.store.write(set("k", "v"), Ack::All, None).await.unwrap();
+    assert_eq!(written.acks.map(|acks| (acks.held, acks.voters)), Some((3, 3)));
+    let token = written.session;
+    let by = async |need: Need| front.store.get(&key("k"), &need, Some(&token)).await.unwrap();
+
+    // It has nothing yet, and says so to whoever asks for no more.
+    let read = by(Need::Any).await;
+    assert_eq!((read.served_by.name.as_ref(), read.record.is_some()), (COPY, false));
+    let read = by(Need::Session(token.vector.clone())).await;
+    assert_eq!((&read.served_by, read.record.is_some()), (&written.served_by, true), "RYW-1");
+    let read = by(Need::Master(token.vector.clone())).await;
+    assert_eq!((&read.served_by, read.record.is_some()), (&written.served_by, true));
+    let range = Range {
+        prefix: "".into(),
+        after: None,
+        keys_max: 100,
+        scanned_max: 1000,
+        value_bytes_max: None,
+    };
+    let need = Need::Master(token.vector.clone());
+    let list = front.store.list(&range, &need, None).await.unwrap();
+    assert_eq!((list.rows.len(), list.served_by.len()), (1, NAMES.len()));
+
+    front.round().await;
+    let read = by(Need::Session(token.vector.clone())).await;
+    assert_eq!((read.served_by.name.as_ref(), read.record.is_some()), (COPY, true));
 }
 
 #[tokio::test]

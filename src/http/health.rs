@@ -15,6 +15,7 @@ use super::answer;
 use super::error::Problem;
 use super::wire::{DegradedDoc, ReadyDoc};
 use crate::store::{Health, Store};
+use crate::topology::Role;
 
 const ALLOW: &str = "GET, HEAD, OPTIONS";
 
@@ -86,7 +87,7 @@ fn judge(health: &[Health], draining: bool) -> ReadyDoc<'_> {
 
 /// A partition that does less than its role asks for.
 fn is_degraded(health: &Health) -> bool {
-    let should_read = health.role.holds_data();
+    let should_read = health.role.is_none_or(Role::holds_data);
     let should_write = health.slots > 0;
     (should_read && !health.readable)
         || (should_write && !health.writable)
@@ -98,14 +99,13 @@ mod tests {
     use super::*;
     use crate::partition::engine::EngineKind;
     use crate::store::answer::Serving;
-    use crate::topology::Role;
     use crate::version::PartitionId;
 
     fn health(role: Role, readable: bool, writable: bool) -> Health {
         Health {
             partition: Serving { id: PartitionId(1), name: "a".into() },
             engine: EngineKind::Memory,
-            role,
+            role: Some(role),
             slots: if role == Role::Master { 512 } else { 0 },
             readable,
             writable,

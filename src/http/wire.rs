@@ -129,13 +129,18 @@ impl<'a> DegradedDoc<'a> {
             id: health.partition.id.0,
             name: &health.partition.name,
             engine: health.engine.to_string(),
-            role: health.role.to_string(),
+            role: role(health),
             slots: health.slots,
             readable: health.readable,
             writable: health.writable,
             trouble: health.trouble,
         }
     }
+}
+
+/// What a partition is for, in one word.
+fn role(health: &Health) -> String {
+    health.role.map_or_else(|| "copy".to_owned(), |role| role.to_string())
 }
 
 /// What a round of sync passes did; round 0 stands for "none yet".

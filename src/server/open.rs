@@ -20,6 +20,7 @@ use crate::partition::mysql::{Mysql, ServerSettings};
 use crate::partition::sqlite::{PathError, Sqlite};
 use crate::store::Served;
 use crate::store::answer::Serving;
+use crate::store::route::Part;
 use crate::sync::round::Member;
 use crate::topology::TopologyError;
 use crate::version::{RunId, SetId};
@@ -177,6 +178,7 @@ impl Opened {
     pub fn served(&self) -> Vec<Served> {
         let one = |open: &Open| Served {
             serving: open.serving.clone(),
+            part: Part::Voter,
             engine: open.checked.engine.kind(),
             is_local: open.checked.engine.is_local(),
             connect: Arc::clone(&open.checked) as Arc<dyn Connect>,

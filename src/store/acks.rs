@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::Store;
 use super::answer::{Ack, Acks};
-use super::{Lanes, Store};
+use super::lanes::Lanes;
 use crate::ack::{self, Tally};
 use crate::lane::Deadline;
 use crate::session::SessionError;

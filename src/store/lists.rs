@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::Store;
 use super::answer::{List, Need, Serving, StoreError};
-use super::{Lanes, Store, read_error};
+use super::lanes::{Lanes, Miss};
 use crate::lane::Deadline;
 use crate::partition::{Listing, Range};
 use crate::record::Record;
@@ -79,7 +80,7 @@ impl Store {
         range: &Range,
         needed: Vector,
         until: Deadline,
-    ) -> Result<Listing, super::Miss> {
+    ) -> Result<Listing, Miss> {
         let range = range.clone();
         let patience = until.0.saturating_sub(self.clock.monotonic());
         let read = lanes.read(false, (until, patience), move |reader| {
@@ -101,7 +102,7 @@ impl Store {
             if topology.slots_of(id) > 0 {
                 let serving = &lanes.served.serving;
                 let listing = self.list_at(lanes, range, token.clone(), until).await;
-                listings.insert(id, listing.map_err(|miss| read_error(miss, &serving.name))?);
+                listings.insert(id, listing.map_err(|miss| miss.at(&serving.name))?);
                 served_by.push(serving.clone());
             }
         }

@@ -17,6 +17,7 @@ use datastore::partition::memory::Memory;
 use datastore::partition::mysql::Mysql;
 use datastore::partition::{Found, Partition, PartitionError, Result};
 use datastore::store::answer::{Ack, Need, Serving};
+use datastore::store::route::Part;
 use datastore::store::{Served, Store, StoreParts};
 use datastore::sync::round::{Member, Round};
 use datastore::topology::{Role, Topology};
@@ -260,7 +261,13 @@ fn store(home: &Home) -> Store {
     Store::start(StoreParts {
         set: SetId(7),
         topology,
-        partitions: vec![Served { serving, engine: EngineKind::Mysql, is_local: false, connect }],
+        partitions: vec![Served {
+            serving,
+            part: Part::Voter,
+            engine: EngineKind::Mysql,
+            is_local: false,
+            connect,
+        }],
         clock: Arc::clone(&home.clock),
         deadline: Duration::from_secs(10),
         ack_timeout: Duration::from_secs(1),

@@ -16,10 +16,11 @@ use datastore::partition::sqlite::Sqlite;
 use datastore::partition::{Identity, Partition, PartitionError, SCHEMA_VERSION};
 use datastore::record::{Key, Space};
 use datastore::store::answer::Serving;
+use datastore::store::route::Part;
 use datastore::store::{Served, Store, StoreParts};
 use datastore::sync::round::{Member, Round};
 use datastore::topology::{Role, Topology, Voter};
-use datastore::version::{RunId, SetId};
+use datastore::version::{PartitionId, RunId, SetId};
 
 use super::mariadb::Server;
 
@@ -28,6 +29,9 @@ pub const SET: SetId = SetId(1);
 
 /// The names of the masters, unless a test wants others.
 pub const NAMES: [&str; 3] = ["a", "b", "c"];
+
+/// The name of the embedded copy, where there is one.
+pub const COPY: &str = "copy";
 
 /// The wall clock that every store starts at.
 pub const NOW_MS: i64 = 1_000_000_000_000;
@@ -43,6 +47,7 @@ pub enum Kind {
 
 /// A partition that can be taken away.
 struct Switched {
+    id: PartitionId,
     engine: Box<dyn Engine>,
     up: AtomicBool,
 }
@@ -82,10 +87,19 @@ impl Masters {
         Self::start(kind, Arc::new(Manual::at(NOW_MS)), topology, BTreeMap::new(), directory)
     }
 
+    /// The same databases with an embedded copy, [`COPY`], and another store over all.
+    pub fn with_copy(mut self) -> Self {
+        let id = PartitionId(1000);
+        let (topology, clock, directory) = (&self.topology, &self.clock, &self.directory);
+        let database = founded(Kind::Memory, id, COPY, topology, clock, directory);
+        self.databases.insert(COPY.to_owned(), database);
+        Self::start(self.kind, self.clock, self.topology, self.databases, self.directory)
+    }
+
     /// The same databases with a new one, which masters nothing yet, and another store over all.
     pub fn joined_by(self, name: &str) -> Self {
         let id = self.topology.voters().iter().map(|voter| voter.id).max().unwrap();
-        let id = datastore::version::PartitionId(id.0 + 1);
+        let id = PartitionId(id.0 + 1);
         let voter = Voter { id, name: name.to_owned(), role: Role::Master };
         let mut document = serde_json::to_value(&self.topology).unwrap();
         document["voters"].as_array_mut().unwrap().push(serde_json::to_value(voter).unwrap());
@@ -104,22 +118,19 @@ impl Masters {
     ) -> Self {
         let (mut partitions, mut members) = (Vec::new(), Vec::new());
         for voter in topology.voters() {
-            let database = databases.entry(voter.name.clone()).or_insert_with(|| {
-                let engine = engine(kind, voter, &clock, &directory);
-                let identity = Identity {
-                    set: SET,
-                    partition: voter.id,
-                    schema: SCHEMA_VERSION,
-                    topology: topology.clone(),
-                };
-                engine.connect().unwrap().found(&identity).unwrap();
-                Arc::new(Switched { engine, up: AtomicBool::new(true) })
+            databases.entry(voter.name.clone()).or_insert_with(|| {
+                founded(kind, voter.id, &voter.name, &topology, &clock, &directory)
             });
+        }
+        for (name, database) in &databases {
             let (engine, is_local) = (database.engine.kind(), database.engine.is_local());
             let connect: Arc<dyn Connect> = database.clone();
-            let (id, name) = (voter.id, Arc::from(voter.name.as_str()));
+            let (id, name) = (database.id, Arc::from(name.as_str()));
+            let is_voter = topology.voter(id).is_some();
+            let part = if is_voter { Part::Voter } else { Part::EmbeddedCopy };
             members.push(Member { id, name: Arc::clone(&name), connect: Arc::clone(&connect) });
-            partitions.push(Served { serving: Serving { id, name }, engine, is_local, connect });
+            let serving = Serving { id, name };
+            partitions.push(Served { serving, part, engine, is_local, connect });
         }
         let shared = Arc::new(ArcSwap::from_pointee(topology.clone()));
         let time: Arc<dyn Clock> = clock.clone();
@@ -172,20 +183,26 @@ impl Masters {
     }
 }
 
-/// An empty database.
-fn engine(
+/// A database that was founded as this partition.
+fn founded(
     kind: Kind,
-    voter: &Voter,
+    id: PartitionId,
+    name: &str,
+    topology: &Topology,
     clock: &Arc<Manual>,
     directory: &tempfile::TempDir,
-) -> Box<dyn Engine> {
+) -> Arc<Switched> {
     let clock: Arc<dyn Clock> = clock.clone();
-    match kind {
-        Kind::Memory => Box::new(Memory::new(RunId(u64::from(voter.id.0)), clock)),
-        Kind::Sqlite => Box::new(Sqlite::new(directory.path().join(&voter.name), clock).unwrap()),
+    let engine: Box<dyn Engine> = match kind {
+        Kind::Memory => Box::new(Memory::new(RunId(u64::from(id.0)), clock)),
+        Kind::Sqlite => Box::new(Sqlite::new(directory.path().join(name), clock).unwrap()),
         Kind::Mariadb => {
             let server = Server::shared();
             Box::new(server.engine(&server.database()).with_clock(clock))
         }
-    }
+    };
+    let topology = topology.clone();
+    let identity = Identity { set: SET, partition: id, schema: SCHEMA_VERSION, topology };
+    engine.connect().unwrap().found(&identity).unwrap();
+    Arc::new(Switched { id, engine, up: AtomicBool::new(true) })
 }

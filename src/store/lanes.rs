@@ -1,0 +1,199 @@
+//! What the store has of one partition: its lanes, and what is known of how it does.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use super::Served;
+use super::answer::StoreError;
+use super::route::AnswerTime;
+use crate::clock::Clock;
+use crate::lane::point::{Point, PointError, PointLane};
+use crate::lane::read::{LocalReaders, ReadLane, Reader};
+use crate::lane::write::{WriteLane, WriteLaneParts};
+use crate::lane::{Deadline, LaneError, LaneLimits};
+use crate::record::Key;
+use crate::session::SessionError;
+use crate::topology::Topology;
+use crate::vector::Vector;
+use crate::version::{PartitionId, Version};
+
+/// Connections kept for reads on the thread that asks: a few per web worker.
+const LOCAL_READERS_MAX: usize = 16;
+
+/// One partition's lanes.
+pub struct Lanes {
+    /// Which partition, and how it is reached.
+    pub served: Served,
+    /// Its writes; `None`: it is a read copy.
+    pub write: Option<WriteLane>,
+    /// Lists, large values, pushes.
+    pub read: ReadLane,
+    /// Point reads, where the partition is not local.
+    pub points: Option<PointLane>,
+    /// How long it takes to answer a read.
+    pub answers_in: AnswerTime,
+    /// Point reads, where the partition is local.
+    local: LocalReaders,
+    clock: Arc<dyn Clock>,
+    trouble: Trouble,
+}
+
+impl Lanes {
+    /// Starts them. Nothing is connected to before the first request.
+    pub fn start(
+        served: Served,
+        topology: &Arc<ArcSwap<Topology>>,
+        clock: &Arc<dyn Clock>,
+        limits: LaneLimits,
+    ) -> std::io::Result<Self> {
+        let (name, connect) = (&served.serving.name, &served.connect);
+        let write = served.part.is_voter().then(|| {
+            WriteLane::start(WriteLaneParts {
+                id: served.serving.id,
+                name: Arc::clone(name),
+                connect: Arc::clone(connect),
+                topology: Arc::clone(topology),
+                clock: Arc::clone(clock),
+                limits,
+            })
+        });
+        let points = (!served.is_local).then(|| PointLane::start(name, connect, clock, limits));
+        Ok(Self {
+            write: write.transpose()?,
+            read: ReadLane::start(name, Arc::clone(connect), Arc::clone(clock), limits)?,
+            points: points.transpose()?,
+            answers_in: AnswerTime::default(),
+            local: LocalReaders::new(Arc::clone(connect), LOCAL_READERS_MAX),
+            clock: Arc::clone(clock),
+            trouble: Trouble::default(),
+            served,
+        })
+    }
+
+    /// Notes how it does: what is wrong, or that nothing is.
+    pub fn note(&self, trouble: Option<&'static str>) {
+        self.trouble.note(trouble);
+    }
+
+    /// What is wrong, as far as is known.
+    pub fn trouble(&self) -> Option<&'static str> {
+        self.trouble.get()
+    }
+
+    /// Whether nothing is known to be wrong.
+    pub fn is_well(&self) -> bool {
+        !self.trouble.any.load(Ordering::Relaxed)
+    }
+
+    /// Runs a read here where that costs little, else on the read lane, and notes how it went.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        here: bool,
+        (deadline, patience): (Deadline, Duration),
+        read: impl FnMut(&mut Reader) -> Result<T, SessionError> + Send + 'static,
+    ) -> Result<T, Miss> {
+        let result = if here && self.served.is_local {
+            self.local.run(read)
+        } else {
+            let answer = self.read.run(deadline, read);
+            let answer = tokio::time::timeout(patience, answer).await;
+            answer.map_err(|_| LaneError::DeadlinePassed)??
+        };
+        match &result {
+            Ok(_) | Err(SessionError::NotCovered { .. }) => self.note(None),
+            Err(SessionError::Partition(error)) => self.note(Some(error.in_public())),
+        }
+        Ok(result?)
+    }
+
+    /// Reads one key over the point lane, together with whatever else is waiting there.
+    pub async fn point(
+        &self,
+        points: &PointLane,
+        key: &Key,
+        needed: &Vector,
+        (deadline, patience): (Deadline, Duration),
+    ) -> Result<Point, Miss> {
+        let began = self.clock.monotonic();
+        let answer = points.get(key.clone(), needed.clone(), deadline);
+        let answer = tokio::time::timeout(patience, answer).await;
+        // For nothing, too: whoever lets reads wait is slow.
+        self.answers_in.note(self.clock.monotonic().saturating_sub(began));
+        let answer = answer.unwrap_or(Err(PointError::Lane(LaneError::DeadlinePassed)));
+        match &answer {
+            Ok(_) | Err(PointError::Behind(_)) => self.note(None),
+            Err(PointError::Lane(LaneError::Failed(error))) => self.note(Some(error.in_public())),
+            Err(PointError::Lane(_)) => {}
+        }
+        answer.map_err(|error| match error {
+            PointError::Behind((origin, version)) => Miss::Behind(origin, version),
+            PointError::Lane(error) => Miss::Lane(error),
+        })
+    }
+}
+
+/// What is wrong with a partition. Asked and noted with every read, so where all is well, as nearly
+/// always, neither takes a lock.
+#[derive(Debug, Default)]
+struct Trouble {
+    any: AtomicBool,
+    what: Mutex<Option<&'static str>>,
+}
+
+impl Trouble {
+    fn note(&self, trouble: Option<&'static str>) {
+        if trouble.is_none() && !self.any.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut what = self.what.lock().unwrap_or_else(PoisonError::into_inner);
+        *what = trouble;
+        self.any.store(trouble.is_some(), Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Option<&'static str> {
+        *self.what.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why one partition did not serve a read.
+#[derive(Debug)]
+pub enum Miss {
+    /// It has not yet this version of this origin.
+    Behind(PartitionId, Version),
+    /// Its lane had no answer.
+    Lane(LaneError),
+}
+
+impl Miss {
+    /// What a client is told of it, if nobody else serves the read.
+    pub fn at(self, partition: &Arc<str>) -> StoreError {
+        let partition = Arc::clone(partition);
+        match self {
+            Self::Behind(origin, version) => StoreError::TooStale { origin, version },
+            Self::Lane(LaneError::Overloaded) => StoreError::Overloaded { partition },
+            Self::Lane(LaneError::DeadlinePassed) => StoreError::DeadlinePassed { partition },
+            Self::Lane(LaneError::Stopped | LaneError::Moved { .. }) => StoreError::Stopping,
+            Self::Lane(LaneError::Failed(source) | LaneError::OutcomeUnknown(source)) => {
+                StoreError::Unreadable { partition, source }
+            }
+        }
+    }
+}
+
+impl From<LaneError> for Miss {
+    fn from(error: LaneError) -> Self {
+        Self::Lane(error)
+    }
+}
+
+impl From<SessionError> for Miss {
+    fn from(error: SessionError) -> Self {
+        match error {
+            SessionError::NotCovered { origin, version } => Self::Behind(origin, version),
+            SessionError::Partition(error) => Self::Lane(error.into()),
+        }
+    }
+}
