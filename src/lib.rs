@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod duration;
 pub mod merge;
+pub mod performance;
 pub mod record;
 pub mod rules;
 pub mod topology;

@@ -21,6 +21,7 @@ const MODULES: &[&str] = &[
     "write",
     "clock",
     "duration",
+    "performance",
     "topology",
     "partition",
     "config",

@@ -2,11 +2,11 @@
 //!
 //! # Flow
 //!
-//! [`guard`] first checks where a request comes from. The resource's `serve` then reads all of the
-//! request that can be wrong (path, query, negotiation, preconditions, session) before it asks the
-//! store anything, and before it takes a byte of a body. Whatever goes wrong is a
-//! [`error::Problem`] of the closed list in [`code`], which is also the only place where statuses
-//! of errors stand.
+//! [`measure`] looks at the clock; then [`guard`] checks where a request comes from. The resource's
+//! `serve` then reads all of the request that can be wrong (path, query, negotiation,
+//! preconditions, session) before it asks the store anything, and before it takes a byte of a body.
+//! Whatever goes wrong is a [`error::Problem`] of the closed list in [`code`], which is also the
+//! only place where statuses of errors stand.
 //!
 //! # Rules
 //!
@@ -14,7 +14,7 @@
 //!   decoded path only selects the resource. Its extractors for paths, queries and bodies are not
 //!   used.
 //! * Every body is read under a size, a deadline and a budget ([`body`]).
-//! * JSON shapes stand in [`wire`] and [`wire_batch`] only.
+//! * JSON shapes stand in [`wire`], [`wire_batch`] and [`wire_admin`] only.
 //! * No `Last-Modified`, and no other time of a value: clocks do not order here.
 //! * Nothing here knows the configuration, the command line or the server: what is needed comes in
 //!   through [`Pieces`].
@@ -36,9 +36,11 @@ pub mod guard;
 pub mod health;
 pub mod list;
 pub mod list_form;
+pub mod measure;
 pub mod media;
 pub mod negotiate;
 pub mod paths;
+pub mod performance;
 pub mod problems;
 pub mod query;
 pub mod render;
@@ -48,6 +50,7 @@ pub mod sync;
 pub mod verb;
 pub mod way;
 pub mod wire;
+pub mod wire_admin;
 pub mod wire_batch;
 
 use std::sync::Arc;
@@ -62,6 +65,7 @@ use self::error::{Problem, shown};
 use self::guard::HostPolicy;
 use self::health::Draining;
 use crate::jobs::SyncJob;
+use crate::performance::Meter;
 use crate::store::Store;
 
 /// Where the problems are explained.
@@ -89,6 +93,7 @@ pub struct Pieces {
     budget: web::Data<Budget>,
     hosts: web::Data<HostPolicy>,
     draining: web::Data<Draining>,
+    meter: web::Data<Meter>,
 }
 
 impl Pieces {
@@ -100,6 +105,7 @@ impl Pieces {
         hosts: HostPolicy,
         draining: Arc<Draining>,
     ) -> Self {
+        let meter = Meter::new(store.clock().monotonic());
         let budget = Budget::new(limits.body_budget_bytes.max(limits.value_bytes_max));
         Self {
             store: store.into(),
@@ -108,6 +114,7 @@ impl Pieces {
             budget: budget.into(),
             hosts: web::Data::new(hosts),
             draining: draining.into(),
+            meter: web::Data::new(meter),
         }
     }
 
@@ -120,10 +127,12 @@ impl Pieces {
             .app_data(self.budget.clone())
             .app_data(self.hosts.clone())
             .app_data(self.draining.clone())
+            .app_data(self.meter.clone())
             .service(
                 // One scope around everything, so that nothing is left unguarded.
                 web::scope("")
                     .wrap(from_fn(guard::guard))
+                    .wrap(from_fn(measure::measure))
                     .service(one("/bucket").to(list::redirect))
                     .service(one("/bucket/").to(list::lazy))
                     .service(one("/bucket/{key:.+}").to(bucket::lazy))
@@ -135,7 +144,9 @@ impl Pieces {
                     .service(one("/problems/{code}").to(problems::serve))
                     .service(one("/healthz").to(health::live))
                     .service(one("/readyz").to(health::ready))
+                    .service(one("/metrics").to(performance::metrics))
                     .service(one("/admin/sync").to(sync::serve))
+                    .service(one("/admin/service/performance").to(performance::figures))
                     .default_service(web::to(nothing_here)),
             );
     }

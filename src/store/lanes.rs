@@ -14,6 +14,7 @@ use crate::lane::point::{Point, PointError, PointLane};
 use crate::lane::read::{LocalReaders, ReadLane, Reader};
 use crate::lane::write::{WriteLane, WriteLaneParts};
 use crate::lane::{Deadline, LaneError, LaneLimits};
+use crate::performance::Meter;
 use crate::record::Key;
 use crate::session::SessionError;
 use crate::topology::Topology;
@@ -35,6 +36,8 @@ pub struct Lanes {
     pub points: Option<PointLane>,
     /// How long it takes to answer a read.
     pub answers_in: AnswerTime,
+    /// What it was asked on behalf of clients, and how that went.
+    pub meter: Meter,
     /// Point reads, where the partition is local.
     local: LocalReaders,
     clock: Arc<dyn Clock>,
@@ -66,6 +69,7 @@ impl Lanes {
             read: ReadLane::start(name, Arc::clone(connect), Arc::clone(clock), limits)?,
             points: points.transpose()?,
             answers_in: AnswerTime::default(),
+            meter: Meter::new(clock.monotonic()),
             local: LocalReaders::new(Arc::clone(connect), LOCAL_READERS_MAX),
             clock: Arc::clone(clock),
             trouble: Trouble::default(),

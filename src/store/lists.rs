@@ -33,6 +33,7 @@ impl Store {
     ) -> Result<List, StoreError> {
         let mut vector = self.vector_of(session)?;
         let until = self.deadline().0;
+        self.count_read(None);
         let (served_by, listing) = match need {
             Need::Master(token) => {
                 self.covered(token, || self.list_by_masters(range, token, until)).await?
@@ -82,12 +83,15 @@ impl Store {
         until: Deadline,
     ) -> Result<Listing, Miss> {
         let range = range.clone();
-        let patience = until.0.saturating_sub(self.clock.monotonic());
+        let began = self.clock.monotonic();
+        let patience = until.0.saturating_sub(began);
         let read = lanes.read(false, (until, patience), move |reader| {
             cover(reader.partition.as_mut(), &mut reader.seen, &needed)?;
             Ok(reader.partition.list(&range)?)
         });
-        read.await
+        let answer = read.await;
+        self.count_answer(lanes, None, began, &answer);
+        answer
     }
 
     async fn list_by_masters(

@@ -10,6 +10,7 @@
 
 mod acks;
 pub mod answer;
+pub mod figures;
 mod lanes;
 mod lists;
 mod reads;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use self::answer::{Ack, Serving, StoreError, Written};
+use self::figures::written_bytes;
 use self::lanes::{Lanes, Miss};
 use self::route::Part;
 use crate::clock::Clock;
@@ -29,6 +31,7 @@ use crate::jobs::SyncJob;
 use crate::lane::read::Reader;
 use crate::lane::{Connect, Deadline, LaneError, LaneLimits};
 use crate::partition::engine::EngineKind;
+use crate::performance::Counter;
 use crate::topology::{Role, Topology};
 use crate::vector::{Token, Vector};
 use crate::version::{PartitionId, SetId};
@@ -99,6 +102,8 @@ pub struct Store {
     ack_timeout: Duration,
     sync: Arc<SyncJob>,
     eager: bool,
+    /// Reads of clients.
+    reads: Counter,
 }
 
 impl Store {
@@ -120,12 +125,18 @@ impl Store {
             ack_timeout: parts.ack_timeout,
             sync: parts.sync,
             eager: parts.eager,
+            reads: Counter::default(),
         })
     }
 
     /// The set that this store serves.
     pub const fn set_id(&self) -> SetId {
         self.set
+    }
+
+    /// The clock that it lives by.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
     }
 
     /// The topology in use.
@@ -226,9 +237,30 @@ impl Store {
         write: Write,
     ) -> Result<Result<crate::write::Outcome, LaneError>, StoreError> {
         let lanes = self.lanes_of(master);
+        let (began, key, bytes) =
+            (self.clock.monotonic(), write.key.clone(), written_bytes(&write));
+        let answer = self.submit(lanes, write).await;
+        self.count_write(lanes, (&key, bytes), began, &answer);
+        let answer = answer?;
+        match &answer {
+            Ok(_) => lanes.note(None),
+            Err(LaneError::Failed(error) | LaneError::OutcomeUnknown(error)) => {
+                lanes.note(Some(error.in_public()));
+            }
+            Err(_) => {}
+        }
+        Ok(answer)
+    }
+
+    /// Puts a write on the lane of its master and waits for what becomes of it.
+    async fn submit(
+        &self,
+        lanes: &Lanes,
+        write: Write,
+    ) -> Result<Result<crate::write::Outcome, LaneError>, StoreError> {
         let (deadline, patience) = self.deadline();
         let lane = lanes.write.as_ref().expect("masters are voters, and those have write lanes");
-        let answer = match lane.submit(write, deadline) {
+        Ok(match lane.submit(write, deadline) {
             Ok(answer) => match tokio::time::timeout(patience, answer).await {
                 Ok(answer) => answer.unwrap_or(Err(LaneError::Stopped)),
                 Err(_) => {
@@ -238,15 +270,7 @@ impl Store {
                 }
             },
             Err(error) => Err(error),
-        };
-        match &answer {
-            Ok(_) => lanes.note(None),
-            Err(LaneError::Failed(error) | LaneError::OutcomeUnknown(error)) => {
-                lanes.note(Some(error.in_public()));
-            }
-            Err(_) => {}
-        }
-        Ok(answer)
+        })
     }
 }
 

@@ -32,8 +32,9 @@ impl Store {
         session: Option<&Token>,
     ) -> Result<Read, StoreError> {
         let token = self.vector_of(session)?;
-        let (served_by, record) =
-            self.routed(need, Some(key), |lanes, needed| self.get_at(lanes, key, needed)).await?;
+        self.count_read(Some(key));
+        let read = |lanes, needed| self.get_at(lanes, key, needed);
+        let (served_by, record) = self.routed(need, Some(key), read).await?;
         let mut vector = token;
         let visible = record.and_then(|(row, visible)| {
             vector.raise(row.origin, row.version);
@@ -42,8 +43,21 @@ impl Store {
         Ok(Read { record: visible, served_by, session: Token { set: self.set, vector } })
     }
 
-    /// Reads one key at one partition: here if it is small and near, else over the lane.
+    /// Reads one key at one partition, and counts that.
     async fn get_at(
+        &self,
+        lanes: &Lanes,
+        key: &Key,
+        needed: Vector,
+    ) -> Result<Option<(Record, bool)>, Miss> {
+        let began = self.clock.monotonic();
+        let answer = self.look_up(lanes, key, needed).await;
+        self.count_answer(lanes, Some(key), began, &answer);
+        answer
+    }
+
+    /// Reads one key at one partition: here if it is small and near, else over the lane.
+    async fn look_up(
         &self,
         lanes: &Lanes,
         key: &Key,

@@ -10,6 +10,7 @@ mod fixture;
 mod lists;
 mod negotiation;
 mod original;
+mod performance;
 mod properties;
 mod races;
 mod refusals;
