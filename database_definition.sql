@@ -135,7 +135,9 @@ CREATE TABLE IF NOT EXISTS `frontend` (
   `beats` BIGINT NOT NULL
     COMMENT 'How often it wrote. BAR-1: a committed write here makes durable all that was visible before.',
   `updated_at` BIGINT NOT NULL
-    COMMENT 'Milliseconds since 1970 UTC of the last write, by the clock of this partition. For people only.',
+    COMMENT 'Milliseconds since 1970 UTC of the last write, by the clock of this partition: how long a front end has been silent is judged by the same clock.',
+  `document` MEDIUMTEXT NOT NULL
+    COMMENT 'What the front end says of itself, JSON: where it listens, what it serves, who follows there. Empty for `barrier`.',
   PRIMARY KEY (`id`)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin
   COMMENT='Heartbeats and barriers.';

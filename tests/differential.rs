@@ -456,6 +456,7 @@ impl World {
         let prefix = Bytes::from_static(prefixes[self.rng.usize(..prefixes.len())]);
         let after = self.rng.bool().then(|| self.key().bytes().clone());
         let range = Range {
+            space: Space::Data,
             prefix,
             after,
             keys_max: self.rng.usize(1..8),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use datastore::partition::Range;
-use datastore::record::{Body, Key};
+use datastore::record::{Body, Key, Space};
 use datastore::store::answer::{Ack, Need, StoreError};
 use datastore::vector::Token;
 use datastore::version::{PartitionId, SetId};
@@ -46,6 +46,7 @@ async fn what_is_written_is_read_at_its_master_and_elsewhere_after_a_round() {
         let need = Need::At(partition.into());
         assert_eq!(value_at(&front, "k7", &need).await.as_deref(), Some("v"), "{partition}");
         let range = Range {
+            space: Space::Data,
             prefix: "k".into(),
             after: None,
             keys_max: 100,
@@ -91,6 +92,7 @@ async fn an_embedded_copy_is_read_first_and_never_in_place_of_a_master() {
     let read = by(Need::Master(token.vector.clone())).await;
     assert_eq!((&read.served_by, read.record.is_some()), (&written.served_by, true));
     let range = Range {
+        space: Space::Data,
         prefix: "".into(),
         after: None,
         keys_max: 100,

@@ -26,7 +26,7 @@ use super::query::Query;
 use super::way::Way;
 use super::{answer, paths, session};
 use crate::partition::Range;
-use crate::record::{KeyError, Record};
+use crate::record::{KeyError, Record, Space};
 use crate::store::Store;
 use crate::store::answer::List;
 
@@ -168,6 +168,7 @@ impl Asked {
     fn range(&self) -> Range {
         let keys_max = self.limit.unwrap_or(LIMIT_DEFAULT);
         Range {
+            space: Space::Data,
             prefix: self.bytes(PREFIX).unwrap_or_default(),
             after: self.bytes(AFTER),
             keys_max,

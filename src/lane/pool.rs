@@ -16,6 +16,7 @@ use scheduled_thread_pool::ScheduledThreadPool;
 
 use super::Connect;
 use crate::clock::Clock;
+use crate::partition::beat::Beat;
 use crate::partition::{
     Applied, Chunk, Fetched, Get, Identity, Listing, Page, PageRequest, Partition, PartitionError,
     Push, Range, ReseedNumber, ReseedStep, Result, Status, Trim, Trimmed,
@@ -202,6 +203,14 @@ impl Partition for Pooled {
 
     fn scan(&mut self, after: Option<&Key>, rows_max: usize, bytes_max: usize) -> Result<Chunk> {
         self.ask(|partition| partition.scan(after, rows_max, bytes_max))
+    }
+
+    fn beat(&mut self, frontend: &str, document: Option<&str>) -> Result<()> {
+        self.ask(|partition| partition.beat(frontend, document))
+    }
+
+    fn beats(&mut self) -> Result<Vec<Beat>> {
+        self.ask(|partition| partition.beats())
     }
 
     fn reseed(&mut self, number: ReseedNumber, step: &ReseedStep) -> Result<ReseedNumber> {

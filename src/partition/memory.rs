@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::beat::{Beat, Beats};
 use super::engine::{Engine, EngineKind};
 use super::tables::{Cell, ClockRow, CursorRow, Stretch, Tables, Transact};
 use super::{Entry, Identity, Partition, Refusal, Result};
@@ -22,9 +23,18 @@ pub struct State {
     clock: Option<ClockRow>,
     jumps: Vec<(Seq, Seq)>,
     touches: u64,
+    beats: BTreeMap<String, Beaten>,
     cursors: BTreeMap<PartitionId, CursorRow>,
     change: BTreeMap<(PartitionId, Version), Key>,
     rows: BTreeMap<Key, Record>,
+}
+
+/// A row of table `frontend`.
+#[derive(Clone, Debug)]
+struct Beaten {
+    beats: u64,
+    at_ms: i64,
+    document: String,
 }
 
 impl State {
@@ -46,6 +56,7 @@ enum Undo {
     Clock(Option<ClockRow>),
     Jump,
     Touch,
+    Beat(String, Option<Beaten>),
     Cursor(PartitionId, Option<CursorRow>),
     Entry((PartitionId, Version), Option<Key>),
     Row(Key, Option<Record>),
@@ -109,6 +120,7 @@ impl<'a> Transaction<'a> {
                 Undo::Clock(before) => state.clock = before,
                 Undo::Jump => drop(state.jumps.pop()),
                 Undo::Touch => state.touches -= 1,
+                Undo::Beat(id, before) => restore(&mut state.beats, id, before),
                 Undo::Cursor(origin, before) => restore(&mut state.cursors, origin, before),
                 Undo::Entry(place, before) => restore(&mut state.change, place, before),
                 Undo::Row(key, before) => restore(&mut state.rows, key, before),
@@ -132,6 +144,34 @@ fn restore<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, before: Option<V>) {
     match before {
         Some(value) => drop(map.insert(key, value)),
         None => drop(map.remove(&key)),
+    }
+}
+
+impl Beats for Transaction<'_> {
+    fn beats(&mut self) -> Result<Vec<Beat>> {
+        let now_ms = self.now_ms;
+        let beat = |(frontend, beaten): (&String, &Beaten)| Beat {
+            frontend: frontend.clone(),
+            beats: beaten.beats,
+            silent_ms: now_ms - beaten.at_ms,
+            document: beaten.document.clone(),
+        };
+        Ok(self.state().beats.iter().map(beat).collect())
+    }
+
+    fn put_beat(&mut self, frontend: &str, document: &str) -> Result<()> {
+        let at_ms = self.now_ms;
+        self.edit(|state| {
+            let beats = state.beats.get(frontend).map_or(0, |beaten| beaten.beats) + 1;
+            let beaten = Beaten { beats, at_ms, document: document.to_owned() };
+            Undo::Beat(frontend.to_owned(), state.beats.insert(frontend.to_owned(), beaten))
+        });
+        Ok(())
+    }
+
+    fn remove_beat(&mut self, frontend: &str) -> Result<()> {
+        self.edit(|state| Undo::Beat(frontend.to_owned(), state.beats.remove(frontend)));
+        Ok(())
     }
 }
 

@@ -23,6 +23,7 @@
 //! rows and entries that it covers), VER-1 (a version is given once), FENCE-1 (no write below the
 //! clock's epoch) hold after every transaction; VEC-1 follows.
 
+pub mod beat;
 pub mod engine;
 pub mod memory;
 pub mod mysql;
@@ -34,7 +35,8 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use crate::record::{Key, Record};
+use self::beat::Beat;
+use crate::record::{Key, Record, Space};
 use crate::topology::Topology;
 use crate::vector::Vector;
 use crate::version::{Epoch, PartitionId, RunId, Seq, SetId, Version};
@@ -130,9 +132,11 @@ pub enum Found {
     },
 }
 
-/// A list of keys in byte order.
+/// A list of keys of one space in byte order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Range {
+    /// Whose keys.
+    pub space: Space,
     /// Only keys that begin so.
     pub prefix: Bytes,
     /// Only keys above this one.
@@ -463,7 +467,7 @@ pub trait Partition {
     /// Point reads.
     fn get(&mut self, get: &Get<'_>) -> Result<Fetched>;
 
-    /// Keys in byte order, from the data space.
+    /// Keys of one space in byte order.
     fn list(&mut self, range: &Range) -> Result<Listing>;
 
     /// What stands above a position. Not yet durable: see [`Partition::barrier`].
@@ -480,6 +484,12 @@ pub trait Partition {
 
     /// Rows in key order above `after`, for a reseed.
     fn scan(&mut self, after: Option<&Key>, rows_max: usize, bytes_max: usize) -> Result<Chunk>;
+
+    /// Says that a front end lives, and what it does; without a document that it leaves.
+    fn beat(&mut self, frontend: &str, document: Option<&str>) -> Result<()>;
+
+    /// The front ends that have beaten here, those that stopped not long ago included.
+    fn beats(&mut self) -> Result<Vec<Beat>>;
 
     /// One step of a reseed under `number` (which [`ReseedStep::Begin`] ignores and draws anew).
     /// Returns the number that stands.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
+use super::beat::Beats;
 use super::{Entry, Get, Identity, ReseedNumber, Result};
 use crate::record::{Key, Record, Space};
 use crate::version::{Epoch, PartitionId, RunId, Seq, Version};
@@ -75,7 +76,7 @@ pub struct Points {
 
 /// The statements of an engine inside one open transaction. In a writing transaction
 /// [`Tables::clock`] locks: two writing transactions of one partition are one after the other.
-pub trait Tables {
+pub trait Tables: Beats {
     /// The identity written by `found`; `None` where the database is empty.
     fn identity(&mut self) -> Result<Option<Identity>>;
     /// Creates the schema where it is missing.

@@ -14,7 +14,7 @@ use super::answer::{List, Need, Serving, StoreError};
 use super::lanes::{Lanes, Miss};
 use crate::lane::Deadline;
 use crate::partition::{Listing, Range};
-use crate::record::Record;
+use crate::record::{Record, Space};
 use crate::session::cover;
 use crate::topology::Topology;
 use crate::vector::{Token, Vector};
@@ -56,6 +56,7 @@ impl Store {
         let (until, _) = self.deadline();
         let mut counted = 0;
         let mut range = Range {
+            space: Space::Data,
             prefix,
             after: None,
             keys_max: COUNTED_AT_ONCE,

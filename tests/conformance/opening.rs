@@ -3,6 +3,7 @@
 use datastore::partition::{
     Get, Identity, Origins, PageRequest, Range, Refusal, ReseedNumber, ReseedStep, Trim,
 };
+use datastore::record::Space;
 use datastore::vector::Vector;
 use datastore::version::{Epoch, PartitionId, SetId, Version};
 use rstest::rstest;
@@ -20,6 +21,7 @@ fn an_empty_database_says_so_whatever_is_asked(kind: Kind) {
     assert_eq!(home.identity().unwrap(), None);
     let keys = [key("k")];
     let range = Range {
+        space: Space::Data,
         prefix: "".into(),
         after: None,
         keys_max: 1,

@@ -13,6 +13,7 @@ use crate::engines;
 
 fn range(prefix: impl Into<Bytes>) -> Range {
     Range {
+        space: Space::Data,
         prefix: prefix.into(),
         after: None,
         keys_max: 1_000,
@@ -51,6 +52,16 @@ fn filled(kind: Kind, names: &[&'static [u8]]) -> (Bed, Home) {
     let mut home = bed.partition(1);
     home.write(&names.iter().map(|name| set(*name, *name)).collect::<Vec<_>>());
     (bed, home)
+}
+
+#[apply(engines)]
+fn a_list_keeps_to_its_space(kind: Kind) {
+    let (_bed, mut home) = filled(kind, &[b"a", b"b"]);
+    let records = [system_key("a"), system_key("c")];
+    home.write(&records.map(|key| Write::set(key, body("record"))));
+    assert_eq!(keys(&list(&mut home, &range(""))), [b"a", b"b"]);
+    let system = Range { space: Space::System, ..range("") };
+    assert_eq!(keys(&list(&mut home, &system)), [b"a", b"c"]);
 }
 
 #[apply(engines)]

@@ -4,7 +4,7 @@
 use datastore::partition::engine::Engine;
 use datastore::partition::{Get, PageRequest, PartitionError, Push, Range, ReseedNumber, Trim};
 use datastore::partition::{Origins, Partition, Result};
-use datastore::record::Record;
+use datastore::record::{Record, Space};
 use datastore::vector::Vector;
 use datastore::version::{Epoch, PartitionId, Seq, Version};
 use datastore::write::Write;
@@ -169,8 +169,15 @@ fn works() -> Vec<(&'static str, Work)> {
         ("get", |p| p.get(&Get { keys: &[key("k"), key("l")], inline_bytes_max: 9 }).map(drop)),
         ("list", |p| {
             let (prefix, value_bytes_max) = ("k".into(), Some(100));
-            p.list(&Range { prefix, after: None, keys_max: 5, scanned_max: 50, value_bytes_max })
-                .map(drop)
+            p.list(&Range {
+                space: Space::Data,
+                prefix,
+                after: None,
+                keys_max: 5,
+                scanned_max: 50,
+                value_bytes_max,
+            })
+            .map(drop)
         }),
         ("page", |p| p.page(&page_request()).map(drop)),
         ("barrier", |p| {

@@ -2,7 +2,7 @@
 
 use datastore::partition::engine::Engine;
 use datastore::partition::{Get, Origins, PageRequest, Range, ReseedNumber, ReseedStep, Trim};
-use datastore::record::Key;
+use datastore::record::{Key, Space};
 use datastore::vector::Vector;
 use datastore::version::{Epoch, PartitionId, Seq, Version};
 use datastore::write::Write;
@@ -120,8 +120,14 @@ fn a_list_costs_the_same_at_any_depth() {
         for prefix in ["", "key "] {
             let prefix = prefix.into();
             let after = Option::clone(&after);
-            let range =
-                Range { prefix, after, keys_max: 100, scanned_max: 512, value_bytes_max: None };
+            let range = Range {
+                space: Space::Data,
+                prefix,
+                after,
+                keys_max: 100,
+                scanned_max: 512,
+                value_bytes_max: None,
+            };
             // All of them are tombstones, so that the scan goes to its limit.
             assert!(home.list(&range).unwrap().rows.is_empty());
         }

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use datastore::partition::beat::Beat;
 use datastore::partition::memory::Transaction;
 use datastore::partition::tables::ClockRow;
 use datastore::partition::{
@@ -172,6 +173,14 @@ impl Partition for Planted<'_> {
             }
         }
         Ok(page)
+    }
+
+    fn beat(&mut self, frontend: &str, document: Option<&str>) -> Result<()> {
+        self.link.beat(frontend, document)
+    }
+
+    fn beats(&mut self) -> Result<Vec<Beat>> {
+        self.link.beats()
     }
 
     fn barrier(&mut self, run: RunId) -> Result<()> {

@@ -95,11 +95,11 @@ impl<'a> Session<'a> {
         Ok(replies)
     }
 
-    fn text(&mut self, text: &Text) -> Result<Reply, Failed> {
+    pub(super) fn text(&mut self, text: &Text) -> Result<Reply, Failed> {
         Ok(self.texts(text.name, text.sql)?.pop().unwrap_or_default())
     }
 
-    fn execute(
+    pub(super) fn execute(
         &mut self,
         prepared: &Prepared,
         size: usize,

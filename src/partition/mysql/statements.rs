@@ -271,11 +271,24 @@ pub(super) static PUT_JUMP: Prepared =
 pub(super) static TOUCH: Text = text(
     "touch",
     concat!(
-        "INSERT INTO frontend (id, beats, updated_at) VALUES ('barrier', 1, ",
+        "INSERT INTO frontend (id, beats, updated_at, document) VALUES ('barrier', 1, ",
         now_ms!(),
-        ") ON DUPLICATE KEY UPDATE beats = beats + 1, updated_at = VALUES(updated_at)"
+        ", '') ON DUPLICATE KEY UPDATE beats = beats + 1, updated_at = VALUES(updated_at)"
     ),
 );
+
+pub(super) static BEATS: Text = text(
+    "beats",
+    "SELECT id, beats, updated_at, document FROM frontend WHERE id <> 'barrier' ORDER BY id",
+);
+pub(super) static PUT_BEAT: Prepared = prepared(
+    "put beat",
+    "INSERT INTO frontend (id, beats, updated_at, document) VALUES (?, 1, ?, ?)
+     ON DUPLICATE KEY UPDATE beats = beats + 1, updated_at = VALUES(updated_at),
+       document = VALUES(document)",
+);
+pub(super) static REMOVE_BEAT: Prepared =
+    prepared("remove beat", "DELETE FROM frontend WHERE id = ? AND id <> 'barrier'");
 
 pub(super) static CURSORS: Text =
     text("cursors", "SELECT origin, cursor_version, floor_version FROM `cursor` ORDER BY origin");

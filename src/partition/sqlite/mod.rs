@@ -22,6 +22,7 @@
 //! Sources: <https://www.sqlite.org/wal.html>, <https://www.sqlite.org/isolation.html>,
 //! <https://www.sqlite.org/pragma.html#pragma_synchronous>.
 
+mod beats;
 mod failure;
 mod statements;
 mod stored;

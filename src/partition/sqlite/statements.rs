@@ -25,7 +25,7 @@ pub(super) struct Statement {
     sql: &'static str,
 }
 
-const fn statement(name: &'static str, sql: &'static str) -> Statement {
+pub(super) const fn statement(name: &'static str, sql: &'static str) -> Statement {
     Statement { name, sql }
 }
 
@@ -66,7 +66,7 @@ static PUT_JUMP: Statement =
     statement("put jump", "INSERT INTO jump (first_after, last_before) VALUES (?1, ?2)");
 static TOUCH: Statement = statement(
     "touch",
-    "INSERT INTO frontend (id, beats, updated_at) VALUES ('barrier', 1, ?1)
+    "INSERT INTO frontend (id, beats, updated_at, document) VALUES ('barrier', 1, ?1, '')
      ON CONFLICT (id) DO UPDATE SET beats = beats + 1, updated_at = excluded.updated_at",
 );
 static CURSORS: Statement = statement(
@@ -233,6 +233,11 @@ impl<'a> Session<'a> {
         Self { connection, clock, run }
     }
 
+    /// The time that rows are written and judged at.
+    pub(super) fn wall_ms(&self) -> i64 {
+        self.clock.wall_ms()
+    }
+
     fn prepared(&self, statement: &Statement) -> Result<CachedStatement<'a>, Failed> {
         let failed = |error| Failed { statement: statement.name, error };
         self.connection.prepare_cached(statement.sql).map_err(failed)
@@ -254,7 +259,7 @@ impl<'a> Session<'a> {
     }
 
     /// Hands row after row to `take`, until it returns `false`.
-    fn each(
+    pub(super) fn each(
         &self,
         statement: &Statement,
         params: impl Params,

@@ -11,6 +11,7 @@ mod read;
 mod reseed;
 mod trim;
 
+use super::beat::{self, Beat};
 use super::tables::{ClockRow, CursorRow, Tables, Transact};
 use super::{
     Applied, Chunk, Entry, Fetched, Get, Identity, Listing, OPENING_JUMP, Page, PageRequest,
@@ -116,6 +117,14 @@ impl<T: Transact> Partition for T {
 
     fn scan(&mut self, after: Option<&Key>, rows_max: usize, bytes_max: usize) -> Result<Chunk> {
         self.reading(|tables| read::scan(tables, after, rows_max, bytes_max))
+    }
+
+    fn beat(&mut self, frontend: &str, document: Option<&str>) -> Result<()> {
+        self.writing(|tables| beat::beat(tables, frontend, document))
+    }
+
+    fn beats(&mut self) -> Result<Vec<Beat>> {
+        self.reading(|tables| tables.beats())
     }
 
     fn reseed(&mut self, number: ReseedNumber, step: &ReseedStep) -> Result<ReseedNumber> {

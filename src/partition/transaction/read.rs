@@ -43,7 +43,7 @@ pub(super) fn list(tables: &mut dyn Tables, range: &Range) -> Result<Listing> {
     loop {
         let rows_max = STRETCH_ROWS.min(range.scanned_max - scanned);
         let stretch = Stretch {
-            space: Space::Data,
+            space: range.space,
             prefix: &range.prefix,
             after: after.as_ref(),
             rows_max,
