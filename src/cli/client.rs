@@ -65,15 +65,25 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// The service says no, with problem details if it is ours.
+    pub fn refused(status: StatusCode, problem: &Value) -> Self {
+        let text = |name: &str| problem.get(name).and_then(Value::as_str);
+        let message = text("detail").or(text("title")).or(status.canonical_reason());
+        let message = message.unwrap_or("no reason was given").to_owned();
+        Self::Refused { status, message }
+    }
+
     /// The exit code that tells it to a script.
     pub fn exit(&self) -> Exit {
         match self {
             Self::Url { .. } | Self::Request(_) => Exit::Usage,
             Self::Unreachable { .. } | Self::Foreign { .. } => Exit::Unavailable,
             Self::Refused { status, .. } => match *status {
-                StatusCode::NOT_FOUND | StatusCode::PRECONDITION_FAILED | StatusCode::CONFLICT => {
-                    Exit::NotDone
-                }
+                StatusCode::NOT_MODIFIED
+                | StatusCode::NOT_FOUND
+                | StatusCode::PRECONDITION_FAILED
+                | StatusCode::CONFLICT => Exit::NotDone,
+                StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Exit::Unavailable,
                 status if status.is_client_error() => Exit::Usage,
                 _ => Exit::Unavailable,
             },
@@ -120,17 +130,16 @@ impl Client {
         &self,
         method: Method,
         target: &str,
-        headers: &[(&str, &str)],
-        body: &[u8],
+        headers: &[(&str, String)],
+        body: Option<&[u8]>,
     ) -> Result<Answer, ClientError> {
         let mut request = Request::builder().method(method).uri(format!("{}{target}", self.base));
         for (name, value) in headers {
-            request = request.header(*name, *value);
+            request = request.header(*name, value);
         }
-        let answer = if body.is_empty() && request.method_ref() != Some(&Method::PUT) {
-            self.agent.run(request.body(()).map_err(ClientError::Request)?)
-        } else {
-            self.agent.run(request.body(body).map_err(ClientError::Request)?)
+        let answer = match body {
+            None => self.agent.run(request.body(()).map_err(ClientError::Request)?),
+            Some(body) => self.agent.run(request.body(body).map_err(ClientError::Request)?),
         };
         let (parts, body) = answer.map_err(|error| self.unreachable(error))?.into_parts();
         let answer =
@@ -183,8 +192,6 @@ impl Answer {
         // A body that breaks off says less; the status stands.
         drop(self.body.as_reader().take(PROBLEM_BYTES_MAX).read_to_end(&mut bytes));
         let problem: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-        let text = |name: &str| problem.get(name).and_then(Value::as_str);
-        let message = text("detail").or(text("title")).unwrap_or("no reason was given").to_owned();
-        ClientError::Refused { status: self.status, message }
+        ClientError::refused(self.status, &problem)
     }
 }

@@ -5,10 +5,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use clap::Args;
-use comfy_table::Table;
-use comfy_table::presets::NOTHING;
 
-use super::{CliError, Exit, value};
+use super::{CliError, Exit, table, value};
 use crate::clock::{Clock, System};
 use crate::config::Config;
 use crate::config::error::ConfigError;
@@ -131,7 +129,7 @@ pub fn init(args: &InitArgs) -> Result<Exit, CliError> {
     let opened = open(&config, Founding::IfAllEmpty)?;
     let what = if opened.set.founded { "founded" } else { "was founded before" };
     value::print(
-        format!("set {} {what}\n{}\n", opened.set.set, set_table(&config, &opened)).as_bytes(),
+        format!("set {} {what}\n{}", opened.set.set, set_table(&config, &opened)).as_bytes(),
     )?;
     Ok(Exit::Done)
 }
@@ -147,9 +145,9 @@ fn open(config: &Config, founding: Founding) -> Result<Opened, LocalError> {
     Ok(Engines::new(config, &clock)?.open(config, founding)?)
 }
 
-fn set_table(config: &Config, opened: &Opened) -> Table {
+fn set_table(config: &Config, opened: &Opened) -> String {
     let topology = &opened.set.topology;
-    let mut table = table(&["partition", "id", "role", "slots", "url", "state"]);
+    let mut table = table::with(&["partition", "id", "role", "slots", "url", "state"]);
     for voter in topology.voters() {
         let unreachable = opened.set.unreachable.iter().find(|other| other.name == voter.name);
         table.add_row([
@@ -161,7 +159,7 @@ fn set_table(config: &Config, opened: &Opened) -> Table {
             unreachable.map_or_else(|| "good".to_owned(), |other| chain(&other.error)),
         ]);
     }
-    table
+    table::text(table)
 }
 
 /// Runs one round.
@@ -177,14 +175,14 @@ pub fn sync(args: &SyncArgs) -> Result<Exit, CliError> {
         // Expect safety: names and numbers only.
         value::print_json(&document.expect("a report is JSON"))?;
     } else {
-        value::print(format!("{}\n", report_table(&report)).as_bytes())?;
+        value::print(report_table(&report).as_bytes())?;
     }
     let failed = report.pairs.iter().any(|pair| pair.error.is_some());
     Ok(if failed { Exit::Unavailable } else { Exit::Done })
 }
 
-fn report_table(report: &Report) -> Table {
-    let mut table = table(&["target", "source", "rows", "bytes", "lag", "error"]);
+fn report_table(report: &Report) -> String {
+    let mut table = table::with(&["target", "source", "rows", "bytes", "lag", "error"]);
     for pair in &report.pairs {
         table.add_row([
             pair.target.to_string(),
@@ -195,7 +193,7 @@ fn report_table(report: &Report) -> Table {
             pair.error.unwrap_or_default().to_owned(),
         ]);
     }
-    table
+    table::text(table)
 }
 
 /// Says what is wrong with the configuration and its partitions; changes nothing.
@@ -211,15 +209,9 @@ pub fn check(args: &CheckArgs) -> Result<Exit, CliError> {
     let servers = engines.servers(&config).map_err(LocalError::from)?;
     let opened = open(&config, Founding::Never)?;
     let table = set_table(&config, &opened);
-    value::print(format!("the configuration is good\n{table}\n").as_bytes())?;
+    value::print(format!("the configuration is good\n{table}").as_bytes())?;
     for (name, settings) in servers {
         value::print(format!("{name}: {settings}\n").as_bytes())?;
     }
     Ok(if opened.set.unreachable.is_empty() { Exit::Done } else { Exit::Unavailable })
-}
-
-fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_header(header);
-    table
 }

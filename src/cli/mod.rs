@@ -1,14 +1,19 @@
 //! The command line: `datastore --help` is the map.
 //!
 //! Two kinds of commands. `serve`, `init`, `sync` and `config check` read the configuration and
-//! open the partitions themselves ([`local`]). `get`, `set`, `delete` and `list` speak HTTP to a
-//! running service, like any other client ([`verbs`] over [`client`]); they need no configuration.
+//! open the partitions themselves ([`local`]). `get`, `set`, `update` and `delete` ([`verbs`]) and
+//! `list` ([`list`]) speak HTTP to a running service, like any other client ([`client`]); they need
+//! no configuration.
 //!
 //! What a command is asked for goes to standard output and nothing else does; what went wrong goes
 //! to standard error. Exit codes: see [`Exit`].
 
+mod arguments;
 mod client;
+mod list;
 mod local;
+mod operation;
+mod table;
 mod value;
 mod verbs;
 
@@ -16,11 +21,13 @@ use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use self::client::ClientError;
+use self::list::ListArgs;
 use self::local::{CheckArgs, InitArgs, LocalError, ServeArgs, SyncArgs};
-use self::verbs::{DeleteArgs, GetArgs, ListArgs, SetArgs};
+use self::value::InputError;
+use self::verbs::{DeleteArgs, GetArgs, SetArgs, UpdateArgs};
 use crate::sync::round::chain;
 
 /// A key-value web service over the databases you already run: write to the master, read from any.
@@ -50,10 +57,21 @@ enum Command {
     Get(GetArgs),
     /// Store a value
     Set(SetArgs),
+    /// Change a value that is there
+    Update(UpdateArgs),
     /// Delete a key
     Delete(DeleteArgs),
     /// List keys
     List(ListArgs),
+    /// Print what makes a shell complete this command line
+    Completions(CompletionsArgs),
+}
+
+/// `datastore completions`.
+#[derive(Debug, Args)]
+struct CompletionsArgs {
+    /// Which shell
+    shell: clap_complete::Shell,
 }
 
 #[derive(Debug, Subcommand)]
@@ -88,12 +106,8 @@ enum CliError {
     Local(#[from] LocalError),
     #[error(transparent)]
     Client(#[from] ClientError),
-    #[error("cannot read {what}")]
-    Input {
-        what: String,
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Input(#[from] InputError),
     #[error("cannot write to standard output")]
     Output(#[source] io::Error),
 }
@@ -103,7 +117,7 @@ impl CliError {
         match self {
             Self::Local(error) => error.exit(),
             Self::Client(error) => error.exit(),
-            Self::Input { .. } => Exit::Usage,
+            Self::Input(_) => Exit::Usage,
             // `datastore list | head`: whoever reads has seen enough.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
             Self::Output(_) => Exit::Unavailable,
@@ -129,8 +143,10 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Config(ConfigCommand::Check(args)) => local::check(&args),
         Command::Get(args) => verbs::get(&args),
         Command::Set(args) => verbs::set(&args),
+        Command::Update(args) => verbs::update(&args),
         Command::Delete(args) => verbs::delete(&args),
-        Command::List(args) => verbs::list(&args),
+        Command::List(args) => list::list(&args),
+        Command::Completions(args) => completions(&args),
     };
     let exit = outcome.unwrap_or_else(|error| {
         let exit = error.exit();
@@ -142,10 +158,15 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     exit.into()
 }
 
+fn completions(args: &CompletionsArgs) -> Result<Exit, CliError> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "datastore", &mut script);
+    value::print(&script)?;
+    Ok(Exit::Done)
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -156,7 +177,8 @@ mod tests {
     #[test]
     fn the_map_names_every_command_and_the_exit_codes() {
         let help = Cli::command().render_help().to_string();
-        for command in ["serve", "init", "sync", "config", "get", "set", "delete", "list"] {
+        for command in Cli::command().get_subcommands() {
+            let command = command.get_name();
             assert!(help.contains(&format!("  {command} ")), "{command} is not in {help}");
         }
         assert!(help.contains("Exit codes: 0 done; 1 "), "{help}");

@@ -1,86 +1,8 @@
-//! The command line against a running service, and over the partitions.
+//! The command line over the partitions, without a service and beside one.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::process::Output;
 
 use super::process::{Service, complaint, datastore, run};
-
-/// One command; its exit code and standard output.
-fn cli<S: AsRef<OsStr>>(folder: &Path, url: &str, arguments: &[S]) -> (Option<i32>, Vec<u8>) {
-    let output: Output = run(datastore(folder).args(arguments).env("DATASTORE_URL", url));
-    (output.status.code(), output.stdout)
-}
-
-#[test]
-fn values_go_in_and_come_out_as_they_are() {
-    let folder = tempfile::tempdir().unwrap();
-    let service = Service::start(folder.path());
-    let url = service.url();
-    let cli = |arguments: &[&str]| cli(folder.path(), &url, arguments);
-    assert_eq!(cli(&["set", "colour", "blue"]), (Some(0), vec![]));
-    assert_eq!(cli(&["get", "colour"]), (Some(0), b"blue".to_vec()));
-    let bytes: Vec<u8> = (0..=255).collect();
-    std::fs::write(folder.path().join("bytes"), &bytes).unwrap();
-    assert_eq!(cli(&["set", "bytes", "--file", "bytes"]), (Some(0), vec![]));
-    assert_eq!(cli(&["get", "bytes"]), (Some(0), bytes));
-    // Standard input is empty here.
-    assert_eq!(cli(&["set", "nothing", "-"]), (Some(0), vec![]));
-    assert_eq!(cli(&["get", "nothing"]), (Some(0), vec![]));
-    let (_, json) = cli(&["get", "colour", "--json"]);
-    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
-    assert_eq!((json["key"].as_str(), json["value"].as_str()), (Some("colour"), Some("blue")));
-    assert!(json["version"].as_str().unwrap().starts_with("1."), "{json}");
-    service.stop();
-}
-
-#[test]
-fn exit_codes_tell_a_script_what_happened() {
-    let folder = tempfile::tempdir().unwrap();
-    let service = Service::start(folder.path());
-    let url = service.url();
-    let exit = |arguments: &[&str]| cli(folder.path(), &url, arguments).0;
-    assert_eq!(exit(&["get", "a"]), Some(1));
-    assert_eq!(exit(&["delete", "a"]), Some(1));
-    assert_eq!(exit(&["set", "a", "1", "--if-none-match", "*"]), Some(0));
-    assert_eq!(exit(&["set", "a", "2", "--if-none-match", "*"]), Some(1));
-    assert_eq!(exit(&["set", "a", "3", "--if-match", "1.99"]), Some(1));
-    assert_eq!(exit(&["delete", "a"]), Some(0));
-    assert_eq!(exit(&["set", &"k".repeat(300), "1"]), Some(2));
-    assert_eq!(exit(&["get", "a", "--url", "nowhere"]), Some(2));
-    assert_eq!(exit(&["gett", "a"]), Some(2));
-    assert_eq!(exit(&["--help"]), Some(0));
-    service.stop();
-    assert_eq!(exit(&["get", "a"]), Some(3));
-}
-
-#[test]
-fn lists_follow_their_pages() {
-    let folder = tempfile::tempdir().unwrap();
-    let service = Service::start(folder.path());
-    let url = service.url();
-    let list = |arguments: &[&str]| {
-        let (exit, keys) = cli(folder.path(), &url, &[&["list"], arguments].concat());
-        assert_eq!(exit, Some(0));
-        keys
-    };
-    assert_eq!(list(&[]), b"");
-    let keys: [&[u8]; 4] = [b"b/1", b"b/2", b"b\xff", b"c"];
-    for key in keys {
-        let arguments = [OsStr::new("set"), OsStr::from_bytes(key), OsStr::new("x")];
-        assert_eq!(cli(folder.path(), &url, &arguments).0, Some(0));
-    }
-    service.sync();
-    let all = b"b/1\nb/2\nb\xff\nc\n";
-    assert_eq!(list(&[]), all);
-    assert_eq!(list(&["--all", "--limit", "1"]), all);
-    assert_eq!(list(&["--limit", "1"]), b"b/1\n");
-    assert_eq!(list(&["--prefix", "b/"]), b"b/1\nb/2\n");
-    let json = list(&["--prefix", "b", "--json"]);
-    assert_eq!(json, b"{\"key\":\"b/1\"}\n{\"key\":\"b/2\"}\n{\"key_base64\":\"Yv8=\"}\n");
-    service.stop();
-}
 
 #[test]
 fn partitions_are_founded_checked_and_synced_without_a_service() {
@@ -129,4 +51,31 @@ fn the_schedule_copies_without_being_asked() {
         connection.get(&format!("/bucket/a?partition={other}")).status == 200
     });
     service.stop();
+}
+
+/// A shell that has read the completions offers what the command line has.
+#[test]
+fn a_shell_completes_commands_and_options() {
+    let folder = tempfile::tempdir().unwrap();
+    for shell in ["zsh", "fish"] {
+        let script = run(datastore(folder.path()).args(["completions", shell]));
+        let script = String::from_utf8(script.stdout).unwrap();
+        assert!(script.contains("datastore") && script.contains("if-none-match"), "{script}");
+    }
+    // As a shell calls it: with the command, the word at hand and the one before it.
+    let offered = |words: [&str; 3]| {
+        let [command, before, word] = words;
+        let script = format!(
+            "source <({} completions bash); COMP_WORDS=({command} {before} {word}); \
+             COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _datastore datastore '{word}' '{before}'; \
+             printf '%s\n' \"${{COMPREPLY[@]}}\"",
+            env!("CARGO_BIN_EXE_datastore")
+        );
+        let output = std::process::Command::new("bash").args(["-c", &script]).output().unwrap();
+        assert!(output.stderr.is_empty(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(offered(["datastore", "", "se"]), "serve\nset\n");
+    assert_eq!(offered(["datastore set", "k", "--if"]), "--if-match\n--if-none-match\n");
+    assert_eq!(offered(["datastore set", "--ack", "m"]), "majority\n");
 }

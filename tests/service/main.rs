@@ -15,6 +15,7 @@ mod requests;
 mod servers;
 mod shutdown;
 mod unit;
+mod verbs;
 
 #[path = "../support/mod.rs"]
 mod support;
