@@ -1,11 +1,11 @@
 //! Lanes: the only bridge between requests and a partition's blocking connections.
 //!
 //! A **write lane** is one thread with one connection and a bounded queue: it takes whatever is
-//! waiting into one transaction (group commit). A **read lane** is a few threads with a connection
-//! each, for what may not run on the thread that asked: lists, large values, pushes. A **point
-//! lane** takes the small point reads of a distant partition together, as many as wait; those of
-//! local engines run where they are asked, over **local readers**. The **pool** lends checked
-//! connections to whoever is not on a lane; rounds of sync keep connections of their own so far.
+//! waiting into one transaction (group commit). A **point lane** takes the small point reads of a
+//! distant partition together, as many as wait; those of local engines run where they are asked,
+//! over **local readers**. The **pool** lends checked connections for all else: to a **read lane**,
+//! a few threads for what may not run on the thread that asked (lists, large values, pushes), and
+//! to rounds of sync.
 //!
 //! BOUND-1: each queue is bounded in requests, the write queue in bytes too; each request carries a
 //! deadline and is not begun after it; what does not fit is refused at once. A connection is
@@ -16,6 +16,7 @@ pub mod checked;
 pub mod point;
 pub mod pool;
 pub mod read;
+pub mod reader;
 pub mod write;
 
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use crate::version::PartitionId;
 /// A connection that died while nobody used it fails within this when it is used again: then what
 /// was asked is asked once more, over a new one. A partition that does not answer takes longer, and
 /// is not asked again on behalf of those whose time is over.
-const DEAD_AT_ONCE: Duration = Duration::from_secs(1);
+pub const DEAD_AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Makes connections to one partition whose identity has been checked.
 pub trait Connect: Send + Sync {

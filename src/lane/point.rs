@@ -17,12 +17,12 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
-use super::read::Reader;
-use super::{Connect, DEAD_AT_ONCE, Deadline, LaneError, LaneLimits};
+use super::reader::{Reader, with_reader};
+use super::{Connect, Deadline, LaneError, LaneLimits};
 use crate::clock::Clock;
 use crate::partition::{Found, Get};
 use crate::record::Key;
-use crate::session::{Behind, Seen, get_judged};
+use crate::session::{Behind, get_judged};
 use crate::vector::Vector;
 
 /// The most keys in one read: what the largest prepared statement takes.
@@ -199,31 +199,12 @@ impl Lane {
         }
     }
 
-    /// One read over the connection that stands, or, where that had died, over a new one.
     fn read(&mut self, keys: &[Key], tokens: &[&Vector]) -> Read {
-        let stood_idle = self.reader.is_some();
-        let began = self.clock.monotonic();
-        let result = self.try_read(keys, tokens);
-        let prompt = self.clock.monotonic() - began < DEAD_AT_ONCE;
-        match result {
-            Err(error) if stood_idle && prompt && error.lost_connection() => {
-                self.try_read(keys, tokens)
-            }
-            result => result,
-        }
-    }
-
-    fn try_read(&mut self, keys: &[Key], tokens: &[&Vector]) -> Read {
-        let mut reader = match self.reader.take() {
-            Some(reader) => reader,
-            None => Reader { partition: self.connect.connect()?, seen: Seen::default() },
-        };
         let get = Get { keys, inline_bytes_max: INLINE_BYTES_MAX };
-        let result = get_judged(reader.partition.as_mut(), &mut reader.seen, &get, tokens);
-        if !matches!(&result, Err(error) if !error.keeps_connection()) {
-            self.reader = Some(reader);
-        }
-        result
+        let (connect, clock) = (self.connect.as_ref(), self.clock.as_ref());
+        with_reader(&mut self.reader, connect, clock, |reader| {
+            get_judged(reader.partition.as_mut(), &mut reader.seen, &get, tokens)
+        })
     }
 }
 

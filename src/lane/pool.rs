@@ -1,20 +1,25 @@
-//! Connections to one partition for whoever is not on a lane: rounds, administration, long reads.
+//! The connections to one partition for whoever is not on a lane of its own: read lanes (lists,
+//! large values, pushes, questions of an operator) and rounds of sync.
 //!
-//! `r2d2` keeps and bounds them; how a connection is made, and whether it may be used again, is
-//! decided here, without sending anything: a connection that met an error which leaves it in doubt
-//! is dropped (TALK-1), and one that nobody has used for a while is not used again, since a server
-//! or something on the way may have ended it. Why a connection could not be made is told as it was,
-//! which `r2d2` alone would not do.
+//! `r2d2` keeps and bounds *places*; a connection is made by whoever takes a place without one, so
+//! that the reason why it cannot be made is told at once and as it was, on the thread that waits
+//! for it. Whether a connection may be used again is decided without sending anything: not where it
+//! met an error that leaves it in doubt (TALK-1), not where nobody has used it for a while, since a
+//! server or something on the way may have ended it, and not where another one was lost meanwhile,
+//! since that server may have ended all of them.
 //!
 //! A pool is a [`Connect`] itself: what it gives out is a [`Partition`] that goes back when
 //! dropped.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use scheduled_thread_pool::ScheduledThreadPool;
 
-use super::Connect;
+use super::reader::{Failure, Reader, failed, with_reader};
+use super::{Connect, LaneLimits};
 use crate::clock::Clock;
 use crate::partition::beat::Beat;
 use crate::partition::{
@@ -28,99 +33,113 @@ use crate::write::{Outcome, Write};
 /// How long a connection may be idle before it is made anew: below what servers and firewalls
 /// allow.
 const IDLE_MAX: Duration = Duration::from_secs(60);
-/// How long to wait for a connection to be made or to become free.
+/// How long to wait for a place to become free.
 const WAIT_MAX: Duration = Duration::from_secs(1);
+/// Places besides those of a read lane's threads: a round of sync, and one to spare.
+const BESIDE_LANE: usize = 2;
 
 /// The connections to one partition.
 pub struct Pool {
-    pool: r2d2::Pool<Manager>,
-    failure: Arc<Mutex<Option<PartitionError>>>,
+    places: r2d2::Pool<Places>,
+    home: Arc<Home>,
 }
 
-/// Makes connections, and judges them without asking anybody.
-struct Manager {
+/// What connections come from, and what is known of all of them.
+struct Home {
     connect: Arc<dyn Connect>,
     clock: Arc<dyn Clock>,
-    /// Why the last one could not be made.
-    failure: Arc<Mutex<Option<PartitionError>>>,
+    /// How often a connection was lost.
+    losses: AtomicU64,
 }
 
-/// A connection of the pool.
-struct Kept {
-    partition: Box<dyn Partition + Send>,
+/// Room for one connection.
+#[derive(Default)]
+struct Place {
+    slot: Option<Reader>,
+    /// When it was last used, and how many connections had been lost by then.
     used: Duration,
-    is_in_doubt: bool,
+    losses: u64,
 }
 
-/// What `r2d2` is told; the reason itself stands in the pool.
-#[derive(Debug, thiserror::Error)]
-enum Unusable {
-    #[error("no connection could be made")]
-    NotMade,
-    #[error("nobody has used the connection for a while")]
-    Idle,
-}
+/// Places cost nothing and never break.
+struct Places;
 
-impl r2d2::ManageConnection for Manager {
-    type Connection = Kept;
-    type Error = Unusable;
+impl r2d2::ManageConnection for Places {
+    type Connection = Place;
+    type Error = Infallible;
 
-    fn connect(&self) -> Result<Kept, Unusable> {
-        match self.connect.connect() {
-            Ok(partition) => {
-                Ok(Kept { partition, used: self.clock.monotonic(), is_in_doubt: false })
-            }
-            Err(error) => {
-                *lock(&self.failure) = Some(error);
-                Err(Unusable::NotMade)
-            }
-        }
+    fn connect(&self) -> Result<Place, Infallible> {
+        Ok(Place::default())
     }
 
-    fn is_valid(&self, kept: &mut Kept) -> Result<(), Unusable> {
-        let now = self.clock.monotonic();
-        if now.saturating_sub(kept.used) > IDLE_MAX {
-            return Err(Unusable::Idle);
-        }
-        kept.used = now;
+    fn is_valid(&self, _: &mut Place) -> Result<(), Infallible> {
         Ok(())
     }
 
-    fn has_broken(&self, kept: &mut Kept) -> bool {
-        kept.used = self.clock.monotonic();
-        kept.is_in_doubt
+    fn has_broken(&self, _: &mut Place) -> bool {
+        false
+    }
+}
+
+impl Home {
+    fn note<T, E: Failure>(&self, result: &Result<T, E>) {
+        if failed(result).is_some_and(PartitionError::lost_connection) {
+            self.losses.fetch_add(1, Ordering::SeqCst);
+        }
     }
 }
 
 impl Pool {
-    /// At most `connections_max` connections at once; none is made before it is needed.
-    ///
-    /// The pool has a thread of its own, so that a partition that hangs keeps no other one's pool
-    /// from connecting.
-    pub fn new(connect: Arc<dyn Connect>, clock: Arc<dyn Clock>, connections_max: u32) -> Self {
-        let failure = Arc::default();
-        let manager = Manager { connect, clock, failure: Arc::clone(&failure) };
-        let pool = r2d2::Pool::builder()
-            .max_size(connections_max.max(1))
+    /// Connections for a lane of these limits, and for rounds; none is made before it is needed.
+    pub fn new(connect: Arc<dyn Connect>, clock: Arc<dyn Clock>, limits: LaneLimits) -> Self {
+        let places = u32::try_from(limits.read_threads + BESIDE_LANE).unwrap_or(u32::MAX);
+        let places = r2d2::Pool::builder()
+            .max_size(places)
             .min_idle(Some(0))
-            // Which sends nothing here, see `is_valid`.
-            .test_on_check_out(true)
+            .test_on_check_out(false)
             .connection_timeout(WAIT_MAX)
             .idle_timeout(Some(IDLE_MAX))
             .max_lifetime(None)
             .error_handler(Box::new(r2d2::NopErrorHandler))
+            // One of its own: closing connections to a partition that hangs keeps nobody else.
             .thread_pool(Arc::new(ScheduledThreadPool::new(1)))
-            .build_unchecked(manager);
-        Self { pool, failure }
+            .build_unchecked(Places);
+        Self { places, home: Arc::new(Home { connect, clock, losses: AtomicU64::new(0) }) }
     }
 
     /// A connection; it goes back when it is dropped.
     pub fn take(&self) -> Result<Pooled> {
-        drop(lock(&self.failure).take());
-        self.pool.get().map(Pooled).map_err(|error| {
-            let failure = lock(&self.failure).take();
-            failure.unwrap_or_else(|| PartitionError::Busy(Box::new(error)))
+        let mut pooled = self.place()?;
+        if pooled.place.slot.is_none() {
+            pooled.place.slot = Some(Reader::connect(self.home.connect.as_ref())?);
+        }
+        Ok(pooled)
+    }
+
+    /// Runs `read` over a connection; once more, over a new one, where it had died unnoticed.
+    pub fn read<T, E: Failure>(
+        &self,
+        mut read: impl FnMut(&mut Reader) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let mut pooled = self.place()?;
+        let Home { connect, clock, .. } = self.home.as_ref();
+        with_reader(&mut pooled.place.slot, connect.as_ref(), clock.as_ref(), |reader| {
+            let result = read(reader);
+            self.home.note(&result);
+            result
         })
+    }
+
+    /// A place, with a connection that may be used or with none.
+    fn place(&self) -> Result<Pooled> {
+        let place = self.places.get().map_err(|error| PartitionError::Busy(error.into()))?;
+        let mut pooled = Pooled { place, home: Arc::clone(&self.home) };
+        let idle = self.home.clock.monotonic().saturating_sub(pooled.place.used);
+        let is_suspect = pooled.place.losses != self.home.losses.load(Ordering::SeqCst);
+        if idle > IDLE_MAX || is_suspect {
+            pooled.place.slot = None;
+        }
+        Ok(pooled)
     }
 }
 
@@ -130,21 +149,36 @@ impl Connect for Pool {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// A connection taken from a [`Pool`].
+pub struct Pooled {
+    place: r2d2::PooledConnection<Places>,
+    home: Arc<Home>,
 }
 
-/// A connection taken from a [`Pool`].
-pub struct Pooled(r2d2::PooledConnection<Manager>);
+/// A connection that broke while it was taken.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection was given up")]
+struct GivenUp;
 
 impl Pooled {
-    /// Asks the partition; remembers whether that left the connection in doubt.
+    /// Asks the partition; gives the connection up where that left it in doubt.
     fn ask<T>(&mut self, what: impl FnOnce(&mut dyn Partition) -> Result<T>) -> Result<T> {
-        let result = what(self.0.partition.as_mut());
+        let Some(reader) = &mut self.place.slot else {
+            return Err(PartitionError::Unreachable(GivenUp.into()));
+        };
+        let result = what(reader.partition.as_mut());
+        self.home.note(&result);
         if matches!(&result, Err(error) if !error.keeps_connection()) {
-            self.0.is_in_doubt = true;
+            self.place.slot = None;
         }
         result
+    }
+}
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        self.place.used = self.home.clock.monotonic();
+        self.place.losses = self.home.losses.load(Ordering::SeqCst);
     }
 }
 

@@ -1,4 +1,6 @@
-//! Reading lanes: a few threads per partition, and the connections for reads that need none.
+//! Reading lanes: a few threads per partition, and connections for reads that need none.
+//!
+//! The threads own no connections: they take them from the partition's pool, as rounds do.
 
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,28 +8,22 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
+use super::pool::Pool;
+use super::reader::{Reader, with_reader};
 use super::{Connect, Deadline, LaneError, LaneLimits};
 use crate::clock::Clock;
-use crate::partition::{Partition, PartitionError};
-use crate::session::{Seen, SessionError};
-
-/// A connection for reading with what is known over it.
-pub struct Reader {
-    /// The connection.
-    pub partition: Box<dyn Partition + Send>,
-    /// The vector that was last read over it.
-    pub seen: Seen,
-}
+use crate::partition::PartitionError;
+use crate::session::SessionError;
 
 /// What became of work on a read lane.
 pub type Answer<T> = Result<Result<T, SessionError>, LaneError>;
 
-type Job = Box<dyn FnOnce(&mut Option<Reader>) + Send>;
+type Job = Box<dyn FnOnce() + Send>;
 
 /// The handle of a partition's read lane; dropping it lets what waits finish and ends its threads.
 pub struct ReadLane {
     queue: Option<SyncSender<Job>>,
-    connect: Arc<dyn Connect>,
+    pool: Arc<Pool>,
     clock: Arc<dyn Clock>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -36,7 +32,7 @@ impl ReadLane {
     /// Starts the threads.
     pub fn start(
         name: &str,
-        connect: Arc<dyn Connect>,
+        pool: Arc<Pool>,
         clock: Arc<dyn Clock>,
         limits: LaneLimits,
     ) -> std::io::Result<Self> {
@@ -48,7 +44,7 @@ impl ReadLane {
             let thread = std::thread::Builder::new().name(format!("read-{name}-{nth}"));
             threads.push(thread.spawn(move || work(&jobs))?);
         }
-        Ok(Self { queue: Some(queue), connect, clock, threads })
+        Ok(Self { queue: Some(queue), pool, clock, threads })
     }
 
     /// Runs `read` on one of the lane's threads.
@@ -68,13 +64,12 @@ impl ReadLane {
         work: impl FnMut(&mut Reader) -> Result<T, SessionError> + Send + 'static,
     ) -> Result<oneshot::Receiver<Answer<T>>, LaneError> {
         let (reply, answer) = oneshot::channel();
-        let connect = Arc::clone(&self.connect);
-        let clock = Arc::clone(&self.clock);
-        let job: Job = Box::new(move |slot| {
+        let (pool, clock) = (Arc::clone(&self.pool), Arc::clone(&self.clock));
+        let job: Job = Box::new(move || {
             if clock.monotonic() > deadline.0 {
                 drop(reply.send(Err(LaneError::DeadlinePassed)));
             } else if !reply.is_closed() {
-                drop(reply.send(Ok(with_reader(slot, connect.as_ref(), work))));
+                drop(reply.send(Ok(pool.read(work))));
             }
         });
         let queue = self.queue.as_ref().ok_or(LaneError::Stopped)?;
@@ -97,61 +92,28 @@ impl Drop for ReadLane {
 }
 
 fn work(jobs: &Mutex<Receiver<Job>>) {
-    let mut slot = None;
     loop {
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         match job {
-            Ok(job) => job(&mut slot),
+            Ok(job) => job(),
             Err(_) => return,
         }
     }
 }
 
-/// Runs `read` over the connection in `slot`, made first where there is none, and kept unless the
-/// read left it in doubt. A connection that stood idle may have died with its server: then the read
-/// is made once more, over a new one.
-fn with_reader<T>(
-    slot: &mut Option<Reader>,
-    connect: &dyn Connect,
-    mut read: impl FnMut(&mut Reader) -> Result<T, SessionError>,
-) -> Result<T, SessionError> {
-    if let Some(mut reader) = slot.take() {
-        match read(&mut reader) {
-            Err(SessionError::Partition(error)) if error.lost_connection() => {}
-            result => return keep(slot, reader, result),
-        }
-    }
-    let mut reader = Reader { partition: connect.connect()?, seen: Seen::default() };
-    let result = read(&mut reader);
-    keep(slot, reader, result)
-}
-
-fn keep<T>(
-    slot: &mut Option<Reader>,
-    reader: Reader,
-    result: Result<T, SessionError>,
-) -> Result<T, SessionError> {
-    let good = match &result {
-        Err(SessionError::Partition(error)) => error.keeps_connection(),
-        Err(SessionError::NotCovered { .. }) | Ok(_) => true,
-    };
-    if good {
-        *slot = Some(reader);
-    }
-    result
-}
-
-/// Connections for small point reads of a local engine, on the thread that asks.
+/// Connections for small point reads of a local engine, on the thread that asks: as many as ask at
+/// once, since that thread cannot wait for one.
 pub struct LocalReaders {
     connect: Arc<dyn Connect>,
+    clock: Arc<dyn Clock>,
     idle: Mutex<Vec<Reader>>,
     idle_max: usize,
 }
 
 impl LocalReaders {
     /// Keeps at most `idle_max` connections for the next to come.
-    pub fn new(connect: Arc<dyn Connect>, idle_max: usize) -> Self {
-        Self { connect, idle: Mutex::default(), idle_max }
+    pub fn new(connect: Arc<dyn Connect>, clock: Arc<dyn Clock>, idle_max: usize) -> Self {
+        Self { connect, clock, idle: Mutex::default(), idle_max }
     }
 
     /// Runs `read` here and now.
@@ -160,7 +122,7 @@ impl LocalReaders {
         read: impl FnMut(&mut Reader) -> Result<T, SessionError>,
     ) -> Result<T, SessionError> {
         let mut slot = self.lock().pop();
-        let result = with_reader(&mut slot, self.connect.as_ref(), read);
+        let result = with_reader(&mut slot, self.connect.as_ref(), self.clock.as_ref(), read);
         if let Some(reader) = slot {
             let mut idle = self.lock();
             if idle.len() < self.idle_max {

@@ -12,8 +12,9 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::partition::PartitionUrl;
 use crate::founding::{Configured, Founding, FoundingError, OpenSet, open_set};
-use crate::lane::Connect;
 use crate::lane::checked::Checked;
+use crate::lane::pool::Pool;
+use crate::lane::{Connect, LaneLimits};
 use crate::partition::engine::Engine;
 use crate::partition::memory::Memory;
 use crate::partition::mysql::{Mysql, ServerSettings};
@@ -97,6 +98,7 @@ const PACKET_BYTES_BESIDE: usize = 64 << 10;
 
 /// The configured partitions, not yet connected to.
 pub struct Engines {
+    clock: Arc<dyn Clock>,
     configured: Vec<Configured>,
     servers: Vec<(String, Arc<Mysql>)>,
 }
@@ -122,7 +124,7 @@ impl Engines {
             };
             configured.push(Configured { name: name.clone(), engine });
         }
-        Ok(Self { configured, servers })
+        Ok(Self { clock: Arc::clone(clock), configured, servers })
     }
 
     /// What the servers among them say of themselves; those that cannot be asked are left out.
@@ -151,10 +153,13 @@ impl Engines {
             // A witness holds no data: neither lanes nor rounds have anything to do with it.
             let voter = set.topology.voter_named(name).filter(|voter| voter.role.holds_data());
             let (Some(voter), Some(expected)) = (voter, set.expected(name)) else { continue };
-            let engine = Arc::clone(engine);
+            let checked = Arc::new(Checked { engine: Arc::clone(engine), expected });
+            let connect = Arc::clone(&checked) as Arc<dyn Connect>;
+            let pool = Pool::new(connect, Arc::clone(&self.clock), LaneLimits::default());
             partitions.push(Open {
                 serving: Serving { id: voter.id, name: name.as_str().into() },
-                checked: Arc::new(Checked { engine, expected }),
+                checked,
+                pool: Arc::new(pool),
             });
         }
         Ok(Opened { set, partitions })
@@ -171,6 +176,7 @@ pub struct Opened {
 struct Open {
     serving: Serving,
     checked: Arc<Checked>,
+    pool: Arc<Pool>,
 }
 
 impl Opened {
@@ -182,6 +188,7 @@ impl Opened {
             engine: open.checked.engine.kind(),
             is_local: open.checked.engine.is_local(),
             connect: Arc::clone(&open.checked) as Arc<dyn Connect>,
+            pool: Arc::clone(&open.pool),
         };
         self.partitions.iter().map(one).collect()
     }
@@ -191,7 +198,7 @@ impl Opened {
         let one = |open: &Open| Member {
             id: open.serving.id,
             name: Arc::clone(&open.serving.name),
-            connect: Arc::clone(&open.checked) as Arc<dyn Connect>,
+            connect: Arc::clone(&open.pool) as Arc<dyn Connect>,
         };
         self.partitions.iter().map(one).collect()
     }

@@ -4,15 +4,18 @@
 //! read lanes, and end with `ack_timeout`. One that has not begun by then is dropped; the sync job
 //! brings the row in any case.
 
-use std::time::Duration;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
 
-use tokio::sync::mpsc;
+use tokio::sync::oneshot::Receiver;
 
 use super::Store;
 use super::answer::{Ack, Acks};
 use super::lanes::Lanes;
 use crate::ack::{self, Tally};
 use crate::lane::Deadline;
+use crate::lane::read::Answer;
 use crate::session::SessionError;
 use crate::version::PartitionId;
 use crate::write::{Outcome, Write};
@@ -44,40 +47,40 @@ impl Store {
         let others: Vec<&Lanes> = others.filter_map(|voter| self.lanes.get(&voter.id)).collect();
         let mut tally = Tally::new(others.len(), awaited);
         let deadline = Deadline(self.clock.monotonic() + self.ack_timeout);
-        let (tell, mut told) = mpsc::channel(others.len().max(1));
-        let mut answers = Vec::with_capacity(others.len());
-        for lanes in &others {
-            let (row, topology, tell) = (row.clone(), topology.clone(), tell.clone());
-            answers.push(lanes.read.submit(deadline, move |reader| {
-                let pushed = ack::push(reader.partition.as_mut(), &row, &topology);
-                // Nobody may be waiting any more; there is room for all.
-                let _ = tell.try_send(pushed.is_ok());
-                pushed.map_err(SessionError::from)
-            }));
-        }
-        // Who cannot even be reached drops its sender: the channel ends when nobody is left.
-        drop(tell);
-        count(&mut tally, &mut told, self.ack_timeout).await;
-        for (lanes, answer) in others.iter().zip(answers) {
-            let answered = answer.ok().and_then(|mut answer| answer.try_recv().ok());
-            if let Some(Ok(Err(SessionError::Partition(error)))) = answered {
-                lanes.note(Some(error.in_public()));
+        let mut asked = Vec::with_capacity(others.len());
+        for lanes in others {
+            let (row, topology) = (row.clone(), topology.clone());
+            let answer = lanes.read.submit(deadline, move |reader| {
+                Ok(ack::push(reader.partition.as_mut(), &row, &topology)?)
+            });
+            match answer {
+                Ok(answer) => asked.push((lanes, answer)),
+                Err(_) => tally.note(false),
             }
         }
+        // What is not told by then does not count.
+        drop(tokio::time::timeout(self.ack_timeout, count(&mut tally, asked)).await);
         Acks { held: tally.held(), needed, voters }
     }
 }
 
-/// Counts until the verdict is clear, nobody is left, or time is up.
-async fn count(tally: &mut Tally, told: &mut mpsc::Receiver<bool>, patience: Duration) {
-    let counting = async {
-        while tally.verdict().is_none() {
-            match told.recv().await {
-                Some(held) => tally.note(held),
-                None => return,
-            }
+/// Counts until the verdict is clear or nobody is left, and notes who fails.
+async fn count(tally: &mut Tally, mut asked: Vec<(&Lanes, Receiver<Answer<()>>)>) {
+    while tally.verdict().is_none() {
+        let next = poll_fn(|context| {
+            let mut polled = asked.iter_mut().enumerate();
+            let ready =
+                polled.find_map(|(nth, (_, answer))| match Pin::new(answer).poll(context) {
+                    Poll::Ready(answer) => Some((nth, answer)),
+                    Poll::Pending => None,
+                });
+            ready.map_or(Poll::Pending, Poll::Ready)
+        });
+        let (nth, answer) = next.await;
+        let (lanes, _) = asked.swap_remove(nth);
+        if let Ok(Ok(Err(SessionError::Partition(error)))) = &answer {
+            lanes.note(Some(error.in_public()));
         }
-    };
-    // What is not told by then does not count.
-    drop(tokio::time::timeout(patience, counting).await);
+        tally.note(matches!(answer, Ok(Ok(Ok(())))));
+    }
 }

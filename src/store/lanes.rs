@@ -11,7 +11,8 @@ use super::answer::StoreError;
 use super::route::AnswerTime;
 use crate::clock::Clock;
 use crate::lane::point::{Point, PointError, PointLane};
-use crate::lane::read::{LocalReaders, ReadLane, Reader};
+use crate::lane::read::{LocalReaders, ReadLane};
+use crate::lane::reader::Reader;
 use crate::lane::write::{WriteLane, WriteLaneParts};
 use crate::lane::{Deadline, LaneError, LaneLimits};
 use crate::performance::Meter;
@@ -53,6 +54,7 @@ impl Lanes {
         limits: LaneLimits,
     ) -> std::io::Result<Self> {
         let (name, connect) = (&served.serving.name, &served.connect);
+        let local = LocalReaders::new(Arc::clone(connect), Arc::clone(clock), LOCAL_READERS_MAX);
         let write = served.part.is_voter().then(|| {
             WriteLane::start(WriteLaneParts {
                 id: served.serving.id,
@@ -66,11 +68,11 @@ impl Lanes {
         let points = (!served.is_local).then(|| PointLane::start(name, connect, clock, limits));
         Ok(Self {
             write: write.transpose()?,
-            read: ReadLane::start(name, Arc::clone(connect), Arc::clone(clock), limits)?,
+            read: ReadLane::start(name, Arc::clone(&served.pool), Arc::clone(clock), limits)?,
             points: points.transpose()?,
             answers_in: AnswerTime::default(),
             meter: Meter::new(clock.monotonic()),
-            local: LocalReaders::new(Arc::clone(connect), LOCAL_READERS_MAX),
+            local,
             clock: Arc::clone(clock),
             trouble: Trouble::default(),
             served,

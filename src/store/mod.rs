@@ -28,7 +28,8 @@ use self::lanes::{Lanes, Miss};
 use self::route::Part;
 use crate::clock::Clock;
 use crate::jobs::SyncJob;
-use crate::lane::read::Reader;
+use crate::lane::pool::Pool;
+use crate::lane::reader::Reader;
 use crate::lane::{Connect, Deadline, LaneError, LaneLimits};
 use crate::partition::engine::EngineKind;
 use crate::performance::Counter;
@@ -47,8 +48,10 @@ pub struct Served {
     pub engine: EngineKind,
     /// Whether small point reads may run on the thread that asks.
     pub is_local: bool,
-    /// How to reach it.
+    /// How lanes with connections of their own reach it.
     pub connect: Arc<dyn Connect>,
+    /// The connections for all else.
+    pub pool: Arc<Pool>,
 }
 
 /// How one partition is doing.

@@ -7,7 +7,7 @@ use super::Store;
 use super::answer::{Need, Read, Serving, StoreError};
 use super::lanes::{Lanes, Miss};
 use super::route::{self, Candidate};
-use crate::lane::read::Reader;
+use crate::lane::reader::Reader;
 use crate::partition::{Found, Get};
 use crate::record::{Key, Record};
 use crate::session::get_covered;

@@ -1,8 +1,8 @@
 //! A round: every data partition pulls what it lacks from the others, then logs are trimmed.
 //!
-//! Connections are kept from round to round and made anew after any error that leaves them in
-//! doubt. A failed pair is a row in the report, never the end of the round. One thread runs it; any
-//! number of front ends may run theirs at once.
+//! Connections come from the partitions' pools, are kept for one round, and are given up after any
+//! error that leaves them in doubt. A failed pair is a row in the report, never the end of the
+//! round. One thread runs it; any number of front ends may run theirs at once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::pass::{self, PageLimits, PullError, Pulled};
 use super::report::{Pair, Report};
 use super::trim::{self, Retention};
 use crate::clock::Clock;
-use crate::lane::Connect;
+use crate::lane::{Connect, DEAD_AT_ONCE};
 use crate::partition::{Partition, PartitionError, Status};
 use crate::topology::Topology;
 use crate::version::PartitionId;
@@ -30,7 +30,7 @@ pub struct Member {
     pub connect: Arc<dyn Connect>,
 }
 
-/// What rounds work with, and what they remember: connections, and what is known to be durable.
+/// What rounds work with, and what they remember: what is known to be durable, and what was told.
 /// Forgetting all of it costs time and nothing else.
 pub struct Round {
     members: Vec<Member>,
@@ -80,6 +80,8 @@ impl Round {
             self.pull_all(target, &mut statuses, &topology, &mut pulls);
         }
         self.trim(&statuses, &topology);
+        // Back to where they came from: rounds may be far apart.
+        self.connections.clear();
         Report {
             round: self.rounds,
             started_ms,
@@ -127,10 +129,11 @@ impl Round {
     ) -> BTreeMap<PartitionId, Status> {
         let mut statuses = BTreeMap::new();
         for id in self.member_ids() {
-            let stood_idle = self.connections.contains_key(&id);
+            let began = self.clock.monotonic();
             let mut status = self.with(id, |partition| partition.status());
+            let is_prompt = self.clock.monotonic().saturating_sub(began) < DEAD_AT_ONCE;
             // A connection that stood idle may have died with its server.
-            if stood_idle && status.as_ref().is_err_and(PartitionError::lost_connection) {
+            if is_prompt && status.as_ref().is_err_and(PartitionError::lost_connection) {
                 status = self.with(id, |partition| partition.status());
             }
             match status {

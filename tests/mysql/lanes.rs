@@ -15,7 +15,7 @@ use datastore::lane::{Connect, Deadline, LaneError, LaneLimits};
 use datastore::partition::engine::{Engine, EngineKind};
 use datastore::partition::memory::Memory;
 use datastore::partition::mysql::Mysql;
-use datastore::partition::{Found, Partition, PartitionError, Result};
+use datastore::partition::{Found, Identity, Partition, PartitionError, Result};
 use datastore::store::answer::{Ack, Need, Serving};
 use datastore::store::route::Part;
 use datastore::store::{Served, Store, StoreParts};
@@ -25,7 +25,7 @@ use datastore::vector::{Token, Vector};
 use datastore::version::{Epoch, PartitionId, RunId, SetId, Version};
 use datastore::write::Write;
 
-use crate::bed::{Connection, SHORT, founded, key, kind, set, write};
+use crate::bed::{Connection, SHORT, founded, identity, key, kind, set, write};
 use crate::support::mariadb::Server;
 use crate::support::proxy::{Proxy, Strike};
 
@@ -213,7 +213,9 @@ fn a_pool_keeps_what_is_whole_and_tells_what_is_wrong() {
     let home = home();
     let clock = Arc::new(Manual::at(0));
     let connect = Arc::clone(&home.connect) as Arc<dyn Connect>;
-    let pool = Pool::new(connect, Arc::clone(&clock) as _, 2);
+    // Two places are for others than a lane.
+    let limits = LaneLimits { read_threads: 0, ..LaneLimits::default() };
+    let pool = Pool::new(connect, Arc::clone(&clock) as _, limits);
     assert_eq!(home.connect.made(), 0, "none is made before it is needed");
     for _ in 0..3 {
         pool.take().unwrap().status().unwrap();
@@ -231,6 +233,16 @@ fn a_pool_keeps_what_is_whole_and_tells_what_is_wrong() {
     clock.advance_ms(61_000);
     pool.take().unwrap().status().unwrap();
     assert_eq!(home.connect.made(), 3);
+    // One was lost while another stood idle: neither is used again.
+    let (mut first, second) = (pool.take().unwrap(), pool.take().unwrap());
+    assert_eq!(home.connect.made(), 4);
+    drop(second);
+    home.proxy.cut();
+    assert_eq!(kind(&first.status().unwrap_err()), "unreachable");
+    assert_eq!(kind(&first.status().unwrap_err()), "unreachable", "given up");
+    drop(first);
+    pool.take().unwrap().status().unwrap();
+    assert_eq!(home.connect.made(), 5);
     // All in use: whoever comes is told in time.
     let (first, second) = (pool.take().unwrap(), pool.take().unwrap());
     assert_eq!(kind(&pool.take().map(drop).unwrap_err()), "busy");
@@ -241,7 +253,7 @@ fn a_pool_keeps_what_is_whole_and_tells_what_is_wrong() {
 fn a_pool_says_why_it_cannot_connect() {
     let server = Server::shared();
     let connect = Counted::new(server.engine("no_such_database"));
-    let pool = Pool::new(connect, Arc::new(System::new()), 2);
+    let pool = Pool::new(connect, Arc::new(System::new()), LaneLimits::default());
     let error = pool.take().map(drop).unwrap_err();
     assert!(matches!(&error, PartitionError::Unreachable(_)), "{error:?}");
     assert!(format!("{error:?}").contains("Unknown database"), "{error:?}");
@@ -250,25 +262,34 @@ fn a_pool_says_why_it_cannot_connect() {
 /// A front end with one master on a server.
 fn store(home: &Home) -> Store {
     let roles = BTreeMap::from([("store_1".to_owned(), Role::Master)]);
-    let topology = Arc::new(ArcSwap::from_pointee(Topology::found(&roles).unwrap()));
-    let name: Arc<str> = "store_1".into();
-    let connect = Arc::clone(&home.connect) as Arc<dyn Connect>;
-    let pool = Pool::new(Arc::clone(&connect), Arc::clone(&home.clock), 2);
-    let member = Member { id: PartitionId(1), name: Arc::clone(&name), connect: Arc::new(pool) };
+    let topology = Topology::found(&roles).unwrap();
+    store_over(topology, vec![Arc::clone(&home.connect) as _], &home.clock)
+}
+
+/// A front end over the voters of a topology, each reached so.
+fn store_over(
+    topology: Topology,
+    connects: Vec<Arc<dyn Connect>>,
+    clock: &Arc<dyn Clock>,
+) -> Store {
+    let (mut members, mut partitions) = (Vec::new(), Vec::new());
+    for (voter, connect) in topology.voters().iter().zip(connects) {
+        let (id, name): (_, Arc<str>) = (voter.id, voter.name.as_str().into());
+        let pool = Pool::new(Arc::clone(&connect), Arc::clone(clock), LaneLimits::default());
+        let pool = Arc::new(pool);
+        members.push(Member { id, name: Arc::clone(&name), connect: Arc::clone(&pool) as _ });
+        let serving = Serving { id, name };
+        let (part, engine) = (Part::Voter, EngineKind::Mysql);
+        partitions.push(Served { serving, part, engine, is_local: false, connect, pool });
+    }
+    let topology = Arc::new(ArcSwap::from_pointee(topology));
     let retention = Duration::from_secs(60);
-    let round = Round::new(vec![member], Arc::clone(&topology), Arc::clone(&home.clock), retention);
-    let serving = Serving { id: PartitionId(1), name };
+    let round = Round::new(members, Arc::clone(&topology), Arc::clone(clock), retention);
     Store::start(StoreParts {
         set: SetId(7),
         topology,
-        partitions: vec![Served {
-            serving,
-            part: Part::Voter,
-            engine: EngineKind::Mysql,
-            is_local: false,
-            connect,
-        }],
-        clock: Arc::clone(&home.clock),
+        partitions,
+        clock: Arc::clone(clock),
         deadline: Duration::from_secs(10),
         ack_timeout: Duration::from_secs(1),
         sync: Arc::new(SyncJob::start(round).unwrap()),
@@ -310,10 +331,32 @@ async fn connections_that_broke_while_nobody_used_them_are_made_anew_unnoticed()
     }
 }
 
+/// A push over a connection that had died is made once more, and counts once.
+#[tokio::test]
+async fn who_confirms_at_the_second_try_is_counted_once() {
+    let server = Server::shared();
+    let proxy = Proxy::to(server.port());
+    let names = ["a", "b", "c"].map(|name| (name.to_owned(), Role::Master));
+    let topology = Topology::found(&BTreeMap::from(names)).unwrap();
+    let mut connects: Vec<Arc<dyn Connect>> = Vec::new();
+    for voter in topology.voters() {
+        let database = server.database();
+        let standing = Identity { partition: voter.id, topology: topology.clone(), ..identity() };
+        server.engine(&database).connect().unwrap().found(&standing).unwrap();
+        connects.push(Counted::new(Mysql::new(server.url_by(proxy.port(), &database))));
+    }
+    let store = store_over(topology, connects, &(Arc::new(System::new()) as _));
+    for round in 0..5 {
+        let written = store.write(set("k", format!("{round}")), Ack::All, None).await.unwrap();
+        assert_eq!(written.acks.unwrap().held, 3, "round {round}");
+        proxy.cut();
+    }
+}
+
 #[test]
 fn a_pool_of_a_local_engine_is_a_pool_as_well() {
     let memory = Counted::new(Memory::new(RunId(1), Arc::new(Manual::at(0))));
-    let pool = Pool::new(memory, Arc::new(System::new()), 1);
+    let pool = Pool::new(memory, Arc::new(System::new()), LaneLimits::default());
     let mut connection = Connect::connect(&pool).unwrap();
     assert_eq!(connection.identity().unwrap(), None);
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use datastore::clock::{Clock, Manual};
 use datastore::jobs::SyncJob;
+use datastore::lane::pool::Pool;
 use datastore::lane::{Connect, LaneLimits};
 use datastore::partition::engine::Engine;
 use datastore::partition::memory::Memory;
@@ -128,9 +129,12 @@ impl Masters {
             let (id, name) = (database.id, Arc::from(name.as_str()));
             let is_voter = topology.voter(id).is_some();
             let part = if is_voter { Part::Voter } else { Part::EmbeddedCopy };
-            members.push(Member { id, name: Arc::clone(&name), connect: Arc::clone(&connect) });
+            let limits = LaneLimits::default();
+            let pool = Pool::new(Arc::clone(&connect), Arc::clone(&clock) as _, limits);
+            let pool = Arc::new(pool);
+            members.push(Member { id, name: Arc::clone(&name), connect: Arc::clone(&pool) as _ });
             let serving = Serving { id, name };
-            partitions.push(Served { serving, part, engine, is_local, connect });
+            partitions.push(Served { serving, part, engine, is_local, connect, pool });
         }
         let shared = Arc::new(ArcSwap::from_pointee(topology.clone()));
         let time: Arc<dyn Clock> = clock.clone();
