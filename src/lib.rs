@@ -15,6 +15,7 @@ pub mod write;
 
 // The protocol over open connections.
 pub mod ack;
+pub mod age;
 pub mod feed;
 pub mod founding;
 pub mod partition;

@@ -92,6 +92,11 @@ pub enum Rule {
     SessionCovered,
     /// A vector counts only until its partition is reseeded.
     VectorOfReseed,
+    /// Heads count from the instant before they were asked for, not from their answer (AGE-1).
+    AgeFromAsking,
+    /// A vector that was asked for before a connection was made tells nothing of what is read over
+    /// it (AGE-1).
+    AgeOfRun,
     /// A feed page is served only by a partition whose vector covers the position (H17).
     FeedCovered,
 }
@@ -137,6 +142,8 @@ impl Rule {
         Self::ReseedSilent,
         Self::SessionCovered,
         Self::VectorOfReseed,
+        Self::AgeFromAsking,
+        Self::AgeOfRun,
         Self::FeedCovered,
     ];
 

@@ -28,6 +28,7 @@ const MODULES: &[&str] = &[
     "founding",
     "session",
     "ack",
+    "age",
     "lane",
     "sync",
     "feed",

@@ -32,6 +32,8 @@ pub enum Bug {
     AnsweredBeforeFlush,
     /// A session read goes anywhere.
     TokenIgnored,
+    /// Heads are stamped with the wall clock.
+    AgeByWallClock,
     /// A feed position goes to the source's head, whatever was given.
     FeedAhead,
     /// A tombstone is collected as soon as it is seen.
@@ -59,6 +61,7 @@ pub const PLANTS: &[(Plant, &str)] = &[
     (Plant::Without(&[Rule::Fence]), "FENCE-1"),
     (Plant::Bug(Bug::AnsweredBeforeFlush), "ACK-1"),
     (Plant::Bug(Bug::TokenIgnored), "RYW-1"),
+    (Plant::Bug(Bug::AgeByWallClock), "AGE-1"),
     (Plant::Bug(Bug::FeedAhead), "FEED-1"),
     (Plant::Bug(Bug::TombstonesCollectedAtOnce), "DEL-1"),
     (Plant::Bug(Bug::RowDamaged), "CONV-1"),

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
+use datastore::clock::Clock as _;
 use datastore::partition::{Partition, Status};
 use datastore::record::{Key, Record};
 use datastore::version::{Epoch, PartitionId, Seq, Version};
@@ -13,6 +15,8 @@ use crate::world::{View, World, live_rows};
 #[derive(Clone, Debug)]
 pub struct Written {
     pub row: Record,
+    /// When it could first be seen.
+    pub at: Duration,
     /// A crash took it back before it was durable.
     pub lost: bool,
     pub acknowledged: bool,
@@ -59,6 +63,16 @@ impl Ledger {
             .rev()
             .map(|version| &self.writes[&(origin, *version)])
             .find(|write| !write.lost)
+    }
+
+    /// The greatest surviving version of `key` that could be seen before `instant`.
+    pub fn newest_before(&self, key: &Key, instant: Duration) -> Option<Version> {
+        let of_key = self.by_key.iter().filter(|((k, _), _)| k == key);
+        let writes = of_key.flat_map(|((_, origin), versions)| {
+            versions.iter().map(|version| &self.writes[&(*origin, *version)])
+        });
+        let seen = writes.filter(|write| write.at < instant && !write.lost);
+        seen.map(|write| write.row.version).max()
     }
 
     fn keys(&self) -> impl Iterator<Item = &(Key, PartitionId)> {
@@ -111,7 +125,8 @@ impl World {
         if versions.get(at) != Some(&row.version) {
             versions.insert(at, row.version);
         }
-        let write = Written { row, lost: false, acknowledged: false, by_majority: false };
+        let at = self.clock.monotonic();
+        let write = Written { row, at, lost: false, acknowledged: false, by_majority: false };
         self.ledger.writes.insert(place, write);
     }
 

@@ -3,7 +3,9 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
+use std::time::Duration;
 
+use datastore::age::Ages;
 use datastore::feed::Position;
 use datastore::lane::batch::BatchError;
 use datastore::record::Key;
@@ -33,6 +35,12 @@ pub struct Front {
     pub barriers: Rc<Barriers>,
     /// What is known over the reading connection made in a run.
     pub seen: BTreeMap<PartitionId, (u64, Seen)>,
+    /// What it has seen of everybody's age.
+    pub ages: Ages,
+    /// Who has not answered a look yet.
+    pub looking: BTreeSet<PartitionId>,
+    /// The run, and the instant, in which the connection was made that aged reads go over.
+    pub aging: BTreeMap<PartitionId, (u64, Duration)>,
     /// Servers that it cannot reach.
     pub cut: BTreeSet<PartitionId>,
 }
@@ -44,6 +52,9 @@ impl Front {
             lanes: BTreeMap::new(),
             barriers: Rc::default(),
             seen: BTreeMap::new(),
+            ages: Ages::new(),
+            looking: BTreeSet::new(),
+            aging: BTreeMap::new(),
             cut: BTreeSet::new(),
         }
     }

@@ -139,6 +139,8 @@ impl History {
 
     fn step(&mut self) {
         self.world.get().step += 1;
+        self.world.get().let_time_pass();
+        self.look();
         let dice = self.world.get().rng.u32(..1000);
         let full = self.operations.len() >= OPERATIONS_MAX;
         match dice {
@@ -146,7 +148,8 @@ impl History {
                 self.world.get().count("advance");
                 self.advance();
             }
-            0..610 => self.write(),
+            0..560 => self.write(),
+            560..610 => self.aged_read(),
             610..710 => self.pass(false),
             710..740 => self.pass(true),
             740..790 => self.session_read(),
@@ -171,13 +174,13 @@ impl History {
         self.resume(nth);
     }
 
-    fn front(&self) -> usize {
+    pub fn front(&self) -> usize {
         let mut world = self.world.get();
         let fronts = world.fronts.len();
         world.rng.usize(..fronts)
     }
 
-    fn any_server(&self) -> PartitionId {
+    pub fn any_server(&self) -> PartitionId {
         let mut world = self.world.get();
         let servers = world.servers.len();
         let nth = world.rng.usize(..servers);

@@ -11,24 +11,25 @@ use datastore::rules::ablation::without;
 use datastore::version::PartitionId;
 use datastore::write::Write;
 
+use crate::ages;
 use crate::front::Session;
 use crate::history::{History, NewOperation};
 use crate::link::{Net, Stop};
 use crate::operations;
 use crate::world::{Setup, Shared};
 
-const A: PartitionId = PartitionId(1);
+pub const A: PartitionId = PartitionId(1);
 const B: PartitionId = PartitionId(2);
 const C: PartitionId = PartitionId(3);
-const COPY: PartitionId = PartitionId(100);
+pub const COPY: PartitionId = PartitionId(100);
 
 /// A stopped operation of a script.
-struct Held(usize);
+pub struct Held(usize);
 
 /// A history whose schedule is written down.
 pub struct Script {
     history: History,
-    world: Shared,
+    pub world: Shared,
     held: usize,
 }
 
@@ -43,28 +44,28 @@ impl Script {
     }
 
     /// The `nth` key of master 1.
-    fn key(&self, nth: usize) -> Key {
+    pub fn key(&self, nth: usize) -> Key {
         let topology = self.world.get().register.clone();
         let keys = (0..).map(|n| Key::stored(Space::Data, format!("k{n}")));
         keys.filter(|key| topology.master_of(key) == A).nth(nth).unwrap()
     }
 
     /// Runs an operation to its end.
-    fn run(&self, front: usize, work: impl FnOnce(&Net<'_>)) {
+    pub fn run(&self, front: usize, work: impl FnOnce(&Net<'_>)) {
         work(&Net { world: &self.world, front, yielder: None });
         self.world.get().check_step();
     }
 
     /// Begins an operation and holds it at its first stop. One is held at a time, but for what it
     /// spawns.
-    fn hold(&mut self, front: usize, work: impl FnOnce(&Net<'_>) + 'static) -> Held {
+    pub fn hold(&mut self, front: usize, work: impl FnOnce(&Net<'_>) + 'static) -> Held {
         self.held = self.history.operations.len();
         self.history.spawn(NewOperation::new("scripted", front, work));
         Held(self.held)
     }
 
     /// Lets a held operation go on until it stops at `stop`; panics if it ends before.
-    fn until(&mut self, held: &Held, stop: Stop) {
+    pub fn until(&mut self, held: &Held, stop: Stop) {
         for _ in 0..200 {
             let operation = self.history.operations.get(held.0).expect("still running");
             if operation.stop == Some(stop) {
@@ -83,7 +84,7 @@ impl Script {
     }
 
     /// Lets everything held run to its end.
-    fn finish(&mut self) {
+    pub fn finish(&mut self) {
         for step in 0..400 {
             if self.history.operations.is_empty() {
                 return;
@@ -113,7 +114,7 @@ impl Script {
         Write::set(self.key(nth), body)
     }
 
-    fn set(&self, front: usize, nth: usize) -> usize {
+    pub fn set(&self, front: usize, nth: usize) -> usize {
         let (write, session) = (self.set_of(nth), self.session());
         self.run(front, |net| operations::write(net, write, false, session));
         session
@@ -124,7 +125,7 @@ impl Script {
         self.run(front, |net| operations::write(net, write, false, session));
     }
 
-    fn pull(&self, front: usize, target: PartitionId, source: PartitionId) {
+    pub fn pull(&self, front: usize, target: PartitionId, source: PartitionId) {
         self.run(front, |net| operations::pull_from(net, target, source));
     }
 
@@ -140,12 +141,12 @@ impl Script {
         }
     }
 
-    fn crash(&self, id: PartitionId) {
+    pub fn crash(&self, id: PartitionId) {
         self.world.get().crash(id);
         self.world.get().check_step();
     }
 
-    fn restart(&self, id: PartitionId) {
+    pub fn restart(&self, id: PartitionId) {
         self.world.get().server_mut(id).up = true;
     }
 
@@ -543,6 +544,8 @@ pub const HOLES: &[Hole] = &[
         gap_below_an_early_entry,
         &[Rule::ContiguousClaim, Rule::CursorStands],
     ),
+    ("heads answered late", ages::heads_answered_late, &[Rule::AgeFromAsking]),
+    ("age of another run", ages::age_of_another_run, &[Rule::AgeOfRun]),
     ("vector before a reseed", vector_before_a_reseed, &[Rule::VectorOfReseed]),
 ];
 

@@ -19,6 +19,8 @@ use crate::world::Shared;
 pub enum Stop {
     /// Before a transaction, at this server.
     Before(PartitionId),
+    /// This server has answered, and the answer is on its way.
+    Answered(PartitionId),
     /// A commit is visible at this server and not yet durable.
     Visible(PartitionId),
     /// Until somebody else has answered.

@@ -19,6 +19,7 @@
 //! | FENCE-1 | every write | a commit under an epoch below the clock's, or a clock that goes down |
 //! | ACK-1 | every crash and acknowledgement, at quiet | an acknowledged write is lost; one by a majority is on fewer than a majority |
 //! | RYW-1 | every session read | a row older than what the session has seen |
+//! | AGE-1 | every read | a row older than the age that is told with it |
 //! | FEED-1 | at quiet | a follower's state is not the store's |
 //! | DEL-1 | at quiet | an acknowledged delete is undone by an older row |
 //! | CONV-1 | at quiet | two partitions hold different rows |
@@ -33,6 +34,7 @@
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 #![allow(clippy::disallowed_methods, reason = "sizes and seeds come from the environment")]
 
+mod ages;
 mod bugs;
 mod check;
 mod front;

@@ -4,6 +4,7 @@ use std::cell::{RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use datastore::clock::Manual;
 use datastore::partition::memory::{State, Transaction};
 use datastore::partition::tables::{Tables, Transact};
 use datastore::partition::{Identity, Partition, Result, SCHEMA_VERSION, Status};
@@ -19,6 +20,9 @@ use crate::history::NewOperation;
 
 /// The set that every history plays in.
 pub const SET: SetId = SetId(1);
+
+/// What the wall clock shows when a history begins.
+const WALL_MS: i64 = 1_000_000_000_000;
 
 /// One database server.
 pub struct Server {
@@ -79,6 +83,8 @@ pub struct World {
     pub rng: Rng,
     pub setup: Setup,
     pub step: u64,
+    /// The front ends' clock: one for all of them, as if they had agreed.
+    pub clock: Rc<Manual>,
     pub servers: Vec<Server>,
     /// The topology, as a quorum would read it.
     pub register: Topology,
@@ -127,6 +133,7 @@ impl Shared {
             rng: Rng::with_seed(seed),
             setup,
             step: 0,
+            clock: Rc::new(Manual::at(WALL_MS)),
             servers: servers.collect(),
             register: topology,
             fronts,
