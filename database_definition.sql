@@ -33,7 +33,9 @@ CREATE TABLE IF NOT EXISTS `data` (
     COMMENT 'Media type as the client sent it, at most 255 bytes.',
   `value` LONGBLOB NOT NULL
     COMMENT 'The bytes as the client sent them.',
-  PRIMARY KEY (`id`)
+  PRIMARY KEY (`id`),
+  KEY `expires` (`expires_at`)
+    COMMENT 'What has expired, for the sweep that makes tombstones of it.'
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin
   COMMENT='What clients store: one row a key, tombstones included.';
 
@@ -56,7 +58,9 @@ CREATE TABLE IF NOT EXISTS `system` (
     COMMENT 'Media type of the value, at most 255 bytes.',
   `value` LONGBLOB NOT NULL
     COMMENT 'The bytes of the record.',
-  PRIMARY KEY (`id`)
+  PRIMARY KEY (`id`),
+  KEY `expires` (`expires_at`)
+    COMMENT 'What has expired, for the sweep that makes tombstones of it.'
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin
   COMMENT='The records of the service itself: the columns of data, the same logs, never visible to clients.';
 

@@ -99,6 +99,15 @@ pub enum Rule {
     AgeOfRun,
     /// A feed page is served only by a partition whose vector covers the position (H17).
     FeedCovered,
+    /// A sweep removes only the version that it saw to have expired.
+    ExpireVersion,
+    /// A repair goes on only if the row that was judged still stands.
+    RepairStands,
+    /// A repair goes on only if its source is above all floors of the target: what is missing there
+    /// may be a tombstone that was collected since (H3, K3).
+    RepairAboveFloors,
+    /// A repair goes on only if the reseed number it was judged under still stands (K2).
+    RepairReseed,
 }
 
 impl Rule {
@@ -145,6 +154,10 @@ impl Rule {
         Self::AgeFromAsking,
         Self::AgeOfRun,
         Self::FeedCovered,
+        Self::ExpireVersion,
+        Self::RepairStands,
+        Self::RepairAboveFloors,
+        Self::RepairReseed,
     ];
 
     /// Whether the rule holds. Constant, but for builds with feature `ablation`.

@@ -4,11 +4,12 @@
 //! ([`Write::needs_current`]), lets [`evaluate`] judge all writes of the batch in the order of
 //! their arrival, and stores what comes back.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::merge::{MergeError, Patch};
 use crate::record::{Body, Key, Record};
+use crate::rules::Rule;
 use crate::version::{Epoch, PartitionId, Seq, Version};
 
 /// What a write wants to do with its key.
@@ -27,6 +28,11 @@ pub enum Change {
     },
     /// Put a tombstone where something exists.
     Delete,
+    /// Put a tombstone where this version stands and its time is over: what the sweep does.
+    Expire {
+        /// The version that was seen to have expired.
+        version: Version,
+    },
 }
 
 /// What must stand for a precondition to hold (RFC 9110 section 13).
@@ -98,6 +104,11 @@ impl Write {
         Self::new(key, Change::Delete)
     }
 
+    /// Remove what expired, if it still is that version.
+    pub const fn expire(key: Key, version: Version) -> Self {
+        Self::new(key, Change::Expire { version })
+    }
+
     /// Whether the key's current row has to be read to judge the write.
     pub fn needs_current(&self) -> bool {
         let unconditional = self.condition == Condition::NONE;
@@ -109,7 +120,7 @@ impl Write {
         let body = match &self.change {
             Change::Set(body) | Change::Update(body) => body.value.len() + body.content_type.len(),
             Change::Merge { patch, .. } => patch.len(),
-            Change::Delete => 0,
+            Change::Delete | Change::Expire { .. } => 0,
         };
         64 + self.key.bytes().len() + body
     }
@@ -147,6 +158,8 @@ pub enum Outcome {
         /// Why it cannot be merged.
         error: MergeError,
     },
+    /// What stands is damaged, and the write has to know it; nothing was written.
+    Damaged,
 }
 
 impl Outcome {
@@ -154,7 +167,7 @@ impl Outcome {
     pub const fn version(&self) -> Option<Version> {
         match self {
             Self::Written { version, .. } | Self::Deleted { version } => Some(*version),
-            Self::Absent | Self::Unmet { .. } | Self::Unmergeable { .. } => None,
+            Self::Absent | Self::Unmet { .. } | Self::Unmergeable { .. } | Self::Damaged => None,
         }
     }
 
@@ -163,11 +176,13 @@ impl Outcome {
         let made = match self {
             Self::Written { body, .. } => body.as_ref(),
             Self::Deleted { .. } => None,
-            Self::Absent | Self::Unmet { .. } | Self::Unmergeable { .. } => return None,
+            Self::Absent | Self::Unmet { .. } | Self::Unmergeable { .. } | Self::Damaged => {
+                return None;
+            }
         };
         let body = made.or(match &write.change {
             Change::Set(body) | Change::Update(body) => Some(body),
-            Change::Merge { .. } | Change::Delete => None,
+            Change::Merge { .. } | Change::Delete | Change::Expire { .. } => None,
         });
         let version = self.version()?;
         Some(Record { key: write.key.clone(), version, origin, body: body.cloned() })
@@ -204,17 +219,34 @@ pub struct Evaluated {
 /// count as absent). Every write is reserved one sequence number, used or not: gaps are legal, a
 /// number given twice is not.
 ///
+/// `damaged`: the keys whose current row cannot be read. Whoever has to know it is refused, but for
+/// a plain delete: there is something, and it shall go.
+///
 /// Panics if the batch does not fit below [`Seq::MAX`]: the caller reserved the numbers.
-pub fn evaluate(writes: &[Write], mut current: HashMap<Key, Record>, place: Place) -> Evaluated {
+pub fn evaluate(
+    writes: &[Write],
+    mut current: HashMap<Key, Record>,
+    damaged: &HashSet<Key>,
+    place: Place,
+) -> Evaluated {
     let mut evaluated = Evaluated::default();
     for (nth, write) in (1..).zip(writes) {
         let seq = place.last.advanced(nth).expect("the caller reserved one number per write");
         let version = Version::new(place.epoch, seq);
-        let standing = current.get(&write.key).and_then(|row| {
+        let row = current.get(&write.key);
+        let standing = row.and_then(|row| {
             row.visible(place.now_ms).map(|body| Standing { version: row.version, body })
         });
-        let created = write.tell_created.then_some(standing.is_none());
-        let judged = match judge(write, standing, place.now_ms) {
+        let is_damaged = row.is_none() && damaged.contains(&write.key);
+        let created = write.tell_created.then_some(standing.is_none() && !is_damaged);
+        let judged = match &write.change {
+            _ if is_damaged => over_damage(write, place.now_ms),
+            Change::Expire { version } => over_expired(row, *version, place.now_ms),
+            Change::Set(_) | Change::Update(_) | Change::Merge { .. } | Change::Delete => {
+                judge(write, standing, place.now_ms)
+            }
+        };
+        let judged = match judged {
             Ok(judged) => judged,
             Err(outcome) => {
                 evaluated.outcomes.push(outcome);
@@ -262,6 +294,30 @@ impl Judged<'_> {
     }
 }
 
+/// What a write leaves standing over a row that nobody can read: what does not have to know it.
+fn over_damage(write: &Write, now_ms: i64) -> Result<Judged<'_>, Outcome> {
+    match &write.change {
+        Change::Set(_) if write.condition == Condition::NONE => judge(write, None, now_ms),
+        Change::Delete if write.condition == Condition::NONE => Ok(Judged::Tombstone),
+        Change::Set(_)
+        | Change::Update(_)
+        | Change::Merge { .. }
+        | Change::Delete
+        | Change::Expire { .. } => Err(Outcome::Damaged),
+    }
+}
+
+/// What stands after a sweep: a tombstone, where nobody was faster and the time is still over.
+fn over_expired<'a>(
+    row: Option<&Record>,
+    version: Version,
+    now_ms: i64,
+) -> Result<Judged<'a>, Outcome> {
+    let same = row.filter(|row| row.version == version || !Rule::ExpireVersion.in_force());
+    let over = same.and_then(|row| row.body.as_ref()).is_some_and(|body| body.is_expired(now_ms));
+    if over { Ok(Judged::Tombstone) } else { Err(Outcome::Absent) }
+}
+
 /// What the write leaves standing, or why it does nothing.
 fn judge<'a>(
     write: &'a Write,
@@ -278,6 +334,7 @@ fn judge<'a>(
             return Err(Outcome::Absent);
         }
         (Change::Delete, Some(_)) => return Ok(Judged::Tombstone),
+        (Change::Expire { .. }, _) => return Err(Outcome::Absent),
         (Change::Update(body), Some(standing)) => {
             let expires_at = expiry(write.ttl, now_ms).or(standing.body.expires_at);
             return Ok(Judged::Made(Body { expires_at, ..body.clone() }));
@@ -327,7 +384,7 @@ mod tests {
             last: Seq::new(10).unwrap(),
             now_ms: 1000,
         };
-        evaluate(writes, current, place)
+        evaluate(writes, current, &HashSet::new(), place)
     }
 
     fn row(seq: u64, body: Option<Body>) -> Record {
@@ -474,5 +531,51 @@ mod tests {
         assert_eq!(refused(merge("{}", 100), "text"), unmergeable(MergeError::NotJson));
         let too_large = MergeError::TooLarge { bytes: 7, max: 6 };
         assert_eq!(refused(merge("{\"a\":1}", 6), "{}"), unmergeable(too_large));
+    }
+
+    #[test]
+    fn a_sweep_removes_only_what_it_saw_and_what_is_still_over() {
+        let expire = |seq| [Write::expire(key(), version(seq))];
+        let over = |seq| Some(row(seq, Some(lasting("old", Some(1000)))));
+        assert_eq!(run(&expire(5), over(5)).rows, [row(11, None)]);
+        for (seq, standing) in [
+            (5, over(6)),
+            (5, Some(row(5, Some(lasting("old", Some(1001)))))),
+            (5, Some(row(5, Some(body("old"))))),
+            (5, Some(row(5, None))),
+            (5, None),
+        ] {
+            let evaluated = run(&expire(seq), standing.clone());
+            assert_eq!(evaluated.outcomes, [Outcome::Absent], "{standing:?}");
+            assert!(evaluated.rows.is_empty());
+        }
+    }
+
+    #[test]
+    fn over_a_damaged_row_goes_only_what_need_not_know_it() {
+        let damaged = HashSet::from([key()]);
+        let place = Place {
+            origin: PartitionId(1),
+            epoch: Epoch::FIRST,
+            last: Seq::new(10).unwrap(),
+            now_ms: 1000,
+        };
+        let none_match =
+            Condition { if_match: None, if_none_match: Some(Expected::OneOf(vec![version(1)])) };
+        let conditional = Write { condition: none_match, ..Write::set(key(), body("new")) };
+        let update = Write::new(key(), Change::Update(body("new")));
+        let told = Write { tell_created: true, ..Write::set(key(), body("new")) };
+        for (write, expected) in [
+            (Write::set(key(), body("new")), written(11, None)),
+            (told, written(11, Some(false))),
+            (Write::delete(key()), Outcome::Deleted { version: version(11) }),
+            (conditional, Outcome::Damaged),
+            (update, Outcome::Damaged),
+            (Write::expire(key(), version(5)), Outcome::Damaged),
+        ] {
+            let writes = [write, Write::delete(key())];
+            let outcomes = evaluate(&writes, HashMap::new(), &damaged, place).outcomes;
+            assert_eq!(outcomes[0], expected, "{:?}", writes[0]);
+        }
     }
 }

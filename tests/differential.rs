@@ -268,6 +268,7 @@ impl World {
         match self.pairs[at].ask(&get, |partition| partition.get(&get)).ok()?.rows.remove(0)? {
             Found::Row(row) => Some(row),
             Found::Large { bytes } => panic!("{bytes} bytes are not too large here"),
+            Found::Damaged => panic!("damaged"),
         }
     }
 

@@ -139,7 +139,7 @@ pub const fn version_of(outcome: &Outcome) -> Option<Version> {
         | Outcome::Deleted { version }
         | Outcome::Unmergeable { current: version, .. } => Some(*version),
         Outcome::Unmet { current } => *current,
-        Outcome::Absent => None,
+        Outcome::Absent | Outcome::Damaged => None,
     }
 }
 

@@ -233,6 +233,7 @@ const fn in_public(error: &PartitionError) -> &'static str {
         PartitionError::Full(_) => "has no room left",
         PartitionError::ReadOnly(_) => "is set read only, until its operator makes it writable",
         PartitionError::Foreign(_) => "is not the partition that it should be",
+        PartitionError::DamagedRow { .. } => "holds this value damaged",
         PartitionError::Damaged { .. } => "is damaged",
         PartitionError::Engine { .. } => "could not do it",
     }
@@ -339,6 +340,10 @@ mod tests {
             PartitionError::Busy(inside.into()),
             PartitionError::Full(inside.into()),
             PartitionError::Damaged { what: inside.into() },
+            PartitionError::DamagedRow {
+                key: crate::record::Key::stored(crate::record::Space::Data, "k"),
+                what: inside.into(),
+            },
             PartitionError::Engine { statement: "commit_rows", source: inside.into() },
         ] {
             let source = Arc::new(source);

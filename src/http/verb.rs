@@ -44,6 +44,11 @@ impl Verb {
             }
             (Outcome::Unmet { current }, _) => Err(precondition_failed(*current)),
             (Outcome::Unmergeable { error, .. }, _) => Err(unmergeable(*error)),
+            (Outcome::Damaged, _) => {
+                let detail = "the value that stands is damaged, and the request depends on it; \
+                              nothing was written. A plain PUT, POST or DELETE replaces it";
+                Err(Problem::new(Code::NotWritten, detail))
+            }
             // A set is never answered by a tombstone, nor a delete by a value: a master that says
             // so has done something, and nobody knows what.
             (Outcome::Written { .. }, Self::Delete)

@@ -22,6 +22,9 @@ use super::reader::{Failure, Reader, failed, with_reader};
 use super::{Connect, LaneLimits};
 use crate::clock::Clock;
 use crate::partition::beat::Beat;
+use crate::partition::upkeep::{
+    Conflict, ConflictPlace, Digest, Expired, Inspection, Repair, Repaired, Stride, Survey,
+};
 use crate::partition::{
     Applied, Chunk, Fetched, Get, Identity, Listing, Page, PageRequest, Partition, PartitionError,
     Push, Range, ReseedNumber, ReseedStep, Result, Status, Trim, Trimmed,
@@ -249,5 +252,29 @@ impl Partition for Pooled {
 
     fn reseed(&mut self, number: ReseedNumber, step: &ReseedStep) -> Result<ReseedNumber> {
         self.ask(|partition| partition.reseed(number, step))
+    }
+
+    fn expired(&mut self, after: Option<&Expired>, max: usize) -> Result<Vec<Expired>> {
+        self.ask(|partition| partition.expired(after, max))
+    }
+
+    fn digest(&mut self, stride: &Stride) -> Result<Digest> {
+        self.ask(|partition| partition.digest(stride))
+    }
+
+    fn survey(&mut self, stride: &Stride) -> Result<Survey> {
+        self.ask(|partition| partition.survey(stride))
+    }
+
+    fn inspect(&mut self, key: &Key) -> Result<Inspection> {
+        self.ask(|partition| partition.inspect(key))
+    }
+
+    fn repair(&mut self, repair: &Repair) -> Result<Repaired> {
+        self.ask(|partition| partition.repair(repair))
+    }
+
+    fn conflicts(&mut self, after: Option<&ConflictPlace>, max: usize) -> Result<Vec<Conflict>> {
+        self.ask(|partition| partition.conflicts(after, max))
     }
 }

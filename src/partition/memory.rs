@@ -11,7 +11,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::beat::{Beat, Beats};
 use super::engine::{Engine, EngineKind};
 use super::tables::{Cell, ClockRow, CursorRow, Stretch, Tables, Transact};
-use super::{Entry, Identity, Partition, Refusal, Result};
+use super::upkeep::{Conflict, ConflictPlace, Expired, Mark, Stride, fingerprint_of};
+use super::{Entry, Identity, Partition, PartitionError, Refusal, Result};
 use crate::clock::Clock;
 use crate::record::{Key, Record};
 use crate::version::{PartitionId, RunId, Seq, Version};
@@ -27,6 +28,10 @@ pub struct State {
     cursors: BTreeMap<PartitionId, CursorRow>,
     change: BTreeMap<(PartitionId, Version), Key>,
     rows: BTreeMap<Key, Record>,
+    /// The checksums of rows that were changed behind the partition's back, as they were stored:
+    /// those of all others match.
+    torn: BTreeMap<Key, u64>,
+    conflicts: BTreeMap<ConflictPlace, Conflict>,
 }
 
 /// A row of table `frontend`.
@@ -38,6 +43,43 @@ struct Beaten {
 }
 
 impl State {
+    /// Changes a row behind the partition's back, as a fault of the machine would: its checksum
+    /// stays what it was. For tests.
+    pub fn tamper(&mut self, row: Record) {
+        let stored = self.torn.get(&row.key).copied();
+        let stored = stored.or_else(|| Some(self.rows.get(&row.key)?.checksum()));
+        self.torn.insert(row.key.clone(), stored.unwrap_or_default());
+        self.rows.insert(row.key.clone(), row);
+    }
+
+    /// Removes a row behind the partition's back. For tests.
+    pub fn lose(&mut self, key: &Key) {
+        self.rows.remove(key);
+        self.torn.remove(key);
+    }
+
+    /// The ledger.
+    pub fn conflicts(&self) -> impl Iterator<Item = &Conflict> {
+        self.conflicts.values()
+    }
+
+    fn checksum(&self, row: &Record) -> u64 {
+        self.torn.get(&row.key).copied().unwrap_or_else(|| row.checksum())
+    }
+
+    /// Whether the row is what was stored.
+    pub fn is_sound(&self, row: &Record) -> bool {
+        self.torn.is_empty() || self.checksum(row) == row.checksum()
+    }
+
+    fn sound(&self, row: &Record) -> Result<Record> {
+        if self.is_sound(row) {
+            return Ok(row.clone());
+        }
+        let what = "its checksum does not match".to_owned();
+        Err(PartitionError::DamagedRow { key: row.key.clone(), what })
+    }
+
     /// The rows, in key order.
     pub fn rows(&self) -> &BTreeMap<Key, Record> {
         &self.rows
@@ -59,7 +101,8 @@ enum Undo {
     Beat(String, Option<Beaten>),
     Cursor(PartitionId, Option<CursorRow>),
     Entry((PartitionId, Version), Option<Key>),
-    Row(Key, Option<Record>),
+    Row(Key, Option<Record>, Option<u64>),
+    Conflict(ConflictPlace),
     All(Box<State>),
 }
 
@@ -123,7 +166,11 @@ impl<'a> Transaction<'a> {
                 Undo::Beat(id, before) => restore(&mut state.beats, id, before),
                 Undo::Cursor(origin, before) => restore(&mut state.cursors, origin, before),
                 Undo::Entry(place, before) => restore(&mut state.change, place, before),
-                Undo::Row(key, before) => restore(&mut state.rows, key, before),
+                Undo::Row(key, before, torn) => {
+                    restore(&mut state.torn, key.clone(), torn);
+                    restore(&mut state.rows, key, before);
+                }
+                Undo::Conflict(place) => drop(state.conflicts.remove(&place)),
                 Undo::All(before) => **state = *before,
             }
         }
@@ -135,7 +182,7 @@ impl<'a> Transaction<'a> {
                 Some(row) => state.rows.insert(key.clone(), row.clone()),
                 None => state.rows.remove(key),
             };
-            Undo::Row(key.clone(), before)
+            Undo::Row(key.clone(), before, state.torn.remove(key))
         });
     }
 }
@@ -277,20 +324,18 @@ impl Tables for Transaction<'_> {
     }
 
     fn cells(&mut self, keys: &[&Key], value_bytes_max: usize) -> Result<HashMap<Key, Cell>> {
-        let rows = &self.state().rows;
+        let state = self.state();
         let cell = |key: &&Key| {
-            let row = rows.get(*key)?;
+            let row = state.rows.get(*key)?;
             let bytes = row.body.as_ref().map_or(0, |body| body.value.len());
-            let whole = bytes <= value_bytes_max;
-            let cell = if whole { Cell::Row(row.clone()) } else { Cell::Large(bytes) };
+            let cell = match bytes <= value_bytes_max {
+                true if state.is_sound(row) => Cell::Row(row.clone()),
+                true => Cell::Damaged,
+                false => Cell::Large(bytes),
+            };
             Some(((*key).clone(), cell))
         };
         Ok(keys.iter().filter_map(cell).collect())
-    }
-
-    fn rows(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Record>> {
-        let rows = &self.state().rows;
-        Ok(keys.iter().filter_map(|key| Some(((*key).clone(), rows.get(*key)?.clone()))).collect())
     }
 
     fn versions(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Version>> {
@@ -326,18 +371,75 @@ impl Tables for Transaction<'_> {
             }
             Some(_) | None => Bound::Included(first),
         };
-        let rows = self.state().rows.range((from, Bound::Unbounded));
+        let state = self.state();
+        let rows = state.rows.range((from, Bound::Unbounded));
         let within = rows.take_while(|(key, _)| {
             key.space() == stretch.space && key.bytes().starts_with(stretch.prefix)
         });
         let row = |(_, row): (&Key, &Record)| {
+            if stretch.values {
+                return state.sound(row);
+            }
             let mut row = row.clone();
-            if let Some(body) = row.body.as_mut().filter(|_| !stretch.values) {
+            if let Some(body) = row.body.as_mut() {
                 body.value.clear();
             }
-            row
+            Ok(row)
         };
-        Ok(within.take(stretch.rows_max).map(row).collect())
+        within.take(stretch.rows_max).map(row).collect()
+    }
+
+    fn expired(
+        &mut self,
+        now_ms: i64,
+        after: Option<&Expired>,
+        max: usize,
+    ) -> Result<Vec<Expired>> {
+        let expired = self.state().rows.values().filter_map(|row| {
+            let expires_at = row.body.as_ref()?.expires_at.filter(|at| *at <= now_ms)?;
+            Some(Expired { expires_at, key: row.key.clone(), version: row.version })
+        });
+        let place = |expired: &Expired| (expired.expires_at, expired.key.clone());
+        let mut expired: Vec<Expired> =
+            expired.filter(|one| after.is_none_or(|after| place(one) > place(after))).collect();
+        expired.sort_unstable_by_key(place);
+        expired.truncate(max);
+        Ok(expired)
+    }
+
+    fn marks(&mut self, stride: &Stride) -> Result<Vec<Mark>> {
+        let state = self.state();
+        let from = Key::stored(stride.space, stride.from.clone());
+        let upto = Key::stored(stride.space, stride.upto.clone());
+        let mark = |(key, row): (&Key, &Record)| Mark {
+            key: key.clone(),
+            version: row.version,
+            origin: row.origin,
+            deleted: row.is_tombstone(),
+            fingerprint: fingerprint_of(row, state.checksum(row)),
+        };
+        Ok(state.rows.range(from..=upto).take(stride.rows_max).map(mark).collect())
+    }
+
+    fn put_conflicts(&mut self, rows: &[&Record]) -> Result<()> {
+        let noted_ms = self.now_ms;
+        for &row in rows {
+            let place = ConflictPlace { key: row.key.clone(), version: row.version };
+            if !self.state().conflicts.contains_key(&place) {
+                self.edit(|state| {
+                    let conflict = Conflict { row: row.clone(), noted_ms };
+                    state.conflicts.insert(place.clone(), conflict);
+                    Undo::Conflict(place)
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn conflicts(&mut self, after: Option<&ConflictPlace>, max: usize) -> Result<Vec<Conflict>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let range = self.state().conflicts.range((from, Bound::Unbounded));
+        Ok(range.take(max).map(|(_, conflict)| conflict.clone()).collect())
     }
 
     fn clear(&mut self) -> Result<()> {
@@ -346,6 +448,7 @@ impl Tables for Transaction<'_> {
             state.cursors.clear();
             state.change.clear();
             state.rows.clear();
+            state.torn.clear();
             Undo::All(before)
         });
         Ok(())
@@ -364,6 +467,12 @@ impl Memory {
     /// An empty one. `run` should be drawn at random: it names the life of this memory.
     pub fn new(run: RunId, clock: Arc<dyn Clock>) -> Self {
         Self { state: Arc::default(), run, clock }
+    }
+
+    /// Does something to what it holds behind the partition's back. For tests.
+    pub fn meddle(&self, work: impl FnOnce(&mut State)) -> Result<()> {
+        work(&mut *self.state.write().map_err(damaged)?);
+        Ok(())
     }
 }
 
@@ -401,6 +510,6 @@ impl Transact for Memory {
     }
 }
 
-fn damaged<G>(_: PoisonError<G>) -> super::PartitionError {
-    super::PartitionError::Damaged { what: "a transaction in memory was torn apart".into() }
+fn damaged<G>(_: PoisonError<G>) -> PartitionError {
+    PartitionError::Damaged { what: "a transaction in memory was torn apart".into() }
 }

@@ -30,12 +30,16 @@ pub mod mysql;
 pub mod sqlite;
 pub mod tables;
 pub mod transaction;
+pub mod upkeep;
 
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
 use self::beat::Beat;
+use self::upkeep::{
+    Conflict, ConflictPlace, Digest, Expired, Inspection, Repair, Repaired, Stride, Survey,
+};
 use crate::record::{Key, Record, Space};
 use crate::topology::Topology;
 use crate::vector::Vector;
@@ -130,6 +134,8 @@ pub enum Found {
         /// The size of the value.
         bytes: usize,
     },
+    /// The row is not what was stored: its checksum does not match. It is never served.
+    Damaged,
 }
 
 /// A list of keys of one space in byte order.
@@ -376,6 +382,14 @@ pub enum PartitionError {
     /// It answers, and it is not the database that was configured: nothing has changed.
     #[error("the database is not the configured partition")]
     Foreign(#[source] Source),
+    /// One row is not what was stored: nothing has changed, and all other rows are as they were.
+    #[error("row {key:?} is damaged: {what}")]
+    DamagedRow {
+        /// Which row.
+        key: Key,
+        /// What contradicts.
+        what: String,
+    },
     /// What is stored contradicts itself.
     #[error("the partition is damaged: {what}")]
     Damaged {
@@ -400,7 +414,11 @@ impl PartitionError {
             Self::Refused(Refusal::RunEnded) | Self::Unreachable(_) | Self::OutcomeUnknown(_) => {
                 false
             }
-            Self::Refused(_) | Self::Busy(_) | Self::Full(_) | Self::ReadOnly(_) => true,
+            Self::Refused(_)
+            | Self::Busy(_)
+            | Self::DamagedRow { .. }
+            | Self::Full(_)
+            | Self::ReadOnly(_) => true,
             Self::Foreign(_) | Self::Damaged { .. } | Self::Engine { .. } => false,
         }
     }
@@ -423,6 +441,7 @@ impl PartitionError {
             Self::Busy(_) => "busy",
             Self::Full(_) => "full",
             Self::ReadOnly(_) => "read only",
+            Self::DamagedRow { .. } => "a row is damaged",
             Self::Damaged { .. } => "damaged",
             Self::Engine { .. } => "refuses a statement",
         }
@@ -494,4 +513,23 @@ pub trait Partition {
     /// One step of a reseed under `number` (which [`ReseedStep::Begin`] ignores and draws anew).
     /// Returns the number that stands.
     fn reseed(&mut self, number: ReseedNumber, step: &ReseedStep) -> Result<ReseedNumber>;
+
+    /// Rows of both spaces whose time is over by the partition's own clock, the earliest first, at
+    /// most `max` after `after`; tombstones left out.
+    fn expired(&mut self, after: Option<&Expired>, max: usize) -> Result<Vec<Expired>>;
+
+    /// What it holds in a stretch of keys, told in one number.
+    fn digest(&mut self, stride: &Stride) -> Result<Digest>;
+
+    /// What it holds in a stretch of keys, told row by row.
+    fn survey(&mut self, stride: &Stride) -> Result<Survey>;
+
+    /// One row as it stands, damaged or not.
+    fn inspect(&mut self, key: &Key) -> Result<Inspection>;
+
+    /// Puts one row right, if what was seen still stands.
+    fn repair(&mut self, repair: &Repair) -> Result<Repaired>;
+
+    /// The ledger, in the order of keys and versions: at most `max` after `after`.
+    fn conflicts(&mut self, after: Option<&ConflictPlace>, max: usize) -> Result<Vec<Conflict>>;
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use super::beat::Beats;
+use super::upkeep::{Conflict, ConflictPlace, Expired, Mark, Stride, Sum};
 use super::{Entry, Get, Identity, ReseedNumber, Result};
 use crate::record::{Key, Record, Space};
 use crate::version::{Epoch, PartitionId, RunId, Seq, Version};
@@ -59,6 +60,8 @@ pub enum Cell {
     Row(Record),
     /// Its value has more bytes than asked for.
     Large(usize),
+    /// It is not what was stored.
+    Damaged,
 }
 
 /// A point read in one statement: the cells, and what decides whether they may be served.
@@ -133,8 +136,6 @@ pub trait Tables: Beats {
     /// The rows of these keys that exist, each whole, or only its size where the value has more
     /// than `value_bytes_max` bytes.
     fn cells(&mut self, keys: &[&Key], value_bytes_max: usize) -> Result<HashMap<Key, Cell>>;
-    /// The rows of these keys that exist.
-    fn rows(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Record>>;
     /// The versions of these keys' rows that exist.
     fn versions(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Version>>;
     /// Origin and version of those of these keys' rows that are tombstones.
@@ -146,7 +147,29 @@ pub trait Tables: Beats {
     /// Rows in key order, tombstones included.
     fn stretch(&mut self, stretch: &Stretch<'_>) -> Result<Vec<Record>>;
 
-    /// Removes all rows, log entries and cursors.
+    /// Rows whose time is over at `now_ms`, by time, then space and key: at most `max` after
+    /// `after`.
+    fn expired(&mut self, now_ms: i64, after: Option<&Expired>, max: usize)
+    -> Result<Vec<Expired>>;
+
+    /// What the columns of the rows of a stretch say, in key order, at most `rows_max`.
+    fn marks(&mut self, stride: &Stride) -> Result<Vec<Mark>>;
+    /// The sum over a stretch, and up to which key it goes: that of the last of `rows_max` rows, or
+    /// the stretch's own. An engine that is far away makes it where the rows are.
+    fn sum(&mut self, stride: &Stride) -> Result<(Sum, Bytes)> {
+        let marks = self.marks(stride)?;
+        let mut sum = Sum::default();
+        marks.iter().for_each(|mark| sum.add(mark));
+        let cut = marks.last().filter(|_| marks.len() >= stride.rows_max);
+        Ok((sum, cut.map_or(&stride.upto, |mark| mark.key.bytes()).clone()))
+    }
+
+    /// Adds rows to the ledger; one that stands there already is left alone.
+    fn put_conflicts(&mut self, rows: &[&Record]) -> Result<()>;
+    /// The ledger in the order of spaces, keys and versions: at most `max` after `after`.
+    fn conflicts(&mut self, after: Option<&ConflictPlace>, max: usize) -> Result<Vec<Conflict>>;
+
+    /// Removes all rows, log entries and cursors; the ledger stays.
     fn clear(&mut self) -> Result<()>;
 }
 

@@ -127,6 +127,6 @@ pub(super) fn written_bytes(write: &Write) -> usize {
     match &write.change {
         crate::write::Change::Set(body) | crate::write::Change::Update(body) => body.value.len(),
         crate::write::Change::Merge { patch, .. } => patch.len(),
-        crate::write::Change::Delete => 0,
+        crate::write::Change::Delete | crate::write::Change::Expire { .. } => 0,
     }
 }

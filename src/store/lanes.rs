@@ -15,6 +15,7 @@ use crate::lane::read::{LocalReaders, ReadLane};
 use crate::lane::reader::Reader;
 use crate::lane::write::{WriteLane, WriteLaneParts};
 use crate::lane::{Deadline, LaneError, LaneLimits};
+use crate::partition::PartitionError;
 use crate::performance::Meter;
 use crate::record::Key;
 use crate::session::SessionError;
@@ -109,7 +110,12 @@ impl Lanes {
             answer.map_err(|_| LaneError::DeadlinePassed)??
         };
         match &result {
-            Ok(_) | Err(SessionError::NotCovered { .. }) => self.note(None),
+            Ok(_)
+            | Err(
+                SessionError::NotCovered { .. }
+                // All its other rows are as they should be.
+                | SessionError::Partition(PartitionError::DamagedRow { .. }),
+            ) => self.note(None),
             Err(SessionError::Partition(error)) => self.note(Some(error.in_public())),
         }
         Ok(result?)

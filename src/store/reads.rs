@@ -8,7 +8,7 @@ use super::answer::{Need, Read, Serving, StoreError};
 use super::lanes::{Lanes, Miss};
 use super::route::{self, Candidate};
 use crate::lane::reader::Reader;
-use crate::partition::{Found, Get};
+use crate::partition::{Found, Get, PartitionError};
 use crate::record::{Key, Record};
 use crate::session::get_covered;
 use crate::vector::{Token, Vector};
@@ -66,7 +66,7 @@ impl Store {
         if let Some(points) = &lanes.points {
             let point = lanes.point(points, key, &needed, self.deadline()).await?;
             if !matches!(point.found, Some(Found::Large { .. })) {
-                return Ok(shown(point.found, point.now_ms));
+                return shown(key, point.found, point.now_ms);
             }
         }
         let get = |inline_bytes_max: usize| {
@@ -83,7 +83,7 @@ impl Store {
         if matches!(fetched.rows.first(), Some(Some(Found::Large { .. }))) {
             fetched = lanes.read(false, deadline, get(usize::MAX)).await?;
         }
-        Ok(shown(fetched.rows.pop().flatten(), fetched.now_ms))
+        shown(key, fetched.rows.pop().flatten(), fetched.now_ms)
     }
 
     /// Runs a read at the partition that the need allows.
@@ -183,13 +183,19 @@ async fn read_at<'a, T, F: Future<Output = Result<T, Miss>>>(
     Ok((serving.clone(), answer))
 }
 
-/// A row, and whether it is visible at `now_ms`.
-fn shown(found: Option<Found>, now_ms: i64) -> Option<(Record, bool)> {
+/// A row, and whether it is visible at `now_ms`. A damaged one is never served: whoever may be
+/// asked instead is.
+fn shown(key: &Key, found: Option<Found>, now_ms: i64) -> Result<Option<(Record, bool)>, Miss> {
     match found {
         Some(Found::Row(row)) => {
             let visible = row.visible(now_ms).is_some();
-            Some((row, visible))
+            Ok(Some((row, visible)))
         }
-        Some(Found::Large { .. }) | None => None,
+        Some(Found::Damaged) => {
+            let what = "its checksum does not match".to_owned();
+            let error = PartitionError::DamagedRow { key: key.clone(), what };
+            Err(Miss::Lane(error.into()))
+        }
+        Some(Found::Large { .. }) | None => Ok(None),
     }
 }

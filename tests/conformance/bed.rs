@@ -17,6 +17,7 @@ use datastore::topology::{Role, Topology};
 use datastore::vector::Vector;
 use datastore::version::{Epoch, PartitionId, RunId, Seq, SetId, Version};
 use datastore::write::Write;
+use mysql::prelude::Queryable;
 
 use crate::support::mariadb::Server;
 
@@ -38,19 +39,56 @@ pub struct Bed {
     pub directory: Arc<tempfile::TempDir>,
     /// Names given here, and those that the server has for them.
     databases: Mutex<BTreeMap<String, String>>,
+    memories: Mutex<BTreeMap<String, Memory>>,
 }
 
 impl Bed {
     pub fn new(kind: Kind) -> Self {
         let directory = Arc::new(tempfile::tempdir().unwrap());
-        Self { kind, clock: Arc::new(Manual::at(NOW_MS)), directory, databases: Mutex::default() }
+        Self {
+            kind,
+            clock: Arc::new(Manual::at(NOW_MS)),
+            directory,
+            databases: Mutex::default(),
+            memories: Mutex::default(),
+        }
+    }
+
+    /// Gives a row of `data` another value behind the partition's back.
+    pub fn tamper(&self, name: &str, wanted: &str, value: &'static str) {
+        match self.kind {
+            Kind::Memory => self.memories.lock().unwrap()[name]
+                .meddle(|state| {
+                    let mut row = state.rows()[&key(wanted.to_owned())].clone();
+                    row.body = Some(body(value));
+                    state.tamper(row);
+                })
+                .unwrap(),
+            Kind::Sqlite => {
+                let raw = rusqlite::Connection::open(self.directory.path().join(name)).unwrap();
+                let sql = "UPDATE data SET value = ?2 WHERE id = ?1";
+                let changed = raw.execute(sql, (wanted.as_bytes(), value.as_bytes())).unwrap();
+                assert_eq!(changed, 1);
+            }
+            Kind::Mariadb => {
+                let database = self.databases.lock().unwrap()[name].clone();
+                let mut admin = Server::shared().admin_of(&database);
+                let sql = "UPDATE data SET value = ? WHERE id = ?";
+                admin.exec_drop(sql, (value.as_bytes(), wanted.as_bytes())).unwrap();
+                assert_eq!(admin.affected_rows(), 1);
+            }
+        }
     }
 
     /// An empty database.
     pub fn database(&self, name: &str) -> Box<dyn Engine> {
         let clock = Arc::clone(&self.clock);
         match self.kind {
-            Kind::Memory => Box::new(Memory::new(RunId(7), clock)),
+            Kind::Memory => {
+                let mut memories = self.memories.lock().unwrap();
+                let memory = memories.entry(name.to_owned());
+                Box::new(memory.or_insert_with(|| Memory::new(RunId(7), clock)).clone())
+            }
             Kind::Sqlite => Box::new(Sqlite::new(self.directory.path().join(name), clock).unwrap()),
             Kind::Mariadb => {
                 let server = Server::shared();
@@ -185,6 +223,7 @@ impl Home {
         match self.fetch(std::slice::from_ref(wanted)).rows.remove(0)? {
             Found::Row(row) => Some(row),
             Found::Large { bytes } => panic!("{bytes} bytes are not too large here"),
+            Found::Damaged => panic!("{wanted:?} is damaged"),
         }
     }
 

@@ -132,6 +132,7 @@ fn a_large_value_is_left_behind_with_its_size(kind: Kind) {
         let size = |found: Found| match found {
             Found::Row(row) => Ok(row.body.unwrap().value.len()),
             Found::Large { bytes } => Err(bytes),
+            Found::Damaged => panic!("damaged"),
         };
         fetched.rows.into_iter().map(|row| row.map(size)).collect()
     };
@@ -154,5 +155,6 @@ fn a_tombstone_is_never_large(kind: Kind) {
             assert_eq!(Some(row.version), deleted[0].version());
         }
         Found::Large { bytes } => panic!("{bytes}"),
+        Found::Damaged => panic!("damaged"),
     }
 }

@@ -15,6 +15,7 @@ mod schema;
 mod sqlite;
 #[path = "../support/mod.rs"]
 mod support;
+mod upkeep;
 mod writing;
 
 use rstest_reuse::{self, template};

@@ -90,7 +90,8 @@ fn created_is_told_from_replaced(kind: Kind) {
         other @ (Outcome::Deleted { .. }
         | Outcome::Absent
         | Outcome::Unmet { .. }
-        | Outcome::Unmergeable { .. }) => {
+        | Outcome::Unmergeable { .. }
+        | Outcome::Damaged) => {
             panic!("{other:?}")
         }
     };

@@ -55,10 +55,15 @@ pub fn write(connection: &mut Connection, writes: &[Write]) -> Result<()> {
 pub fn read(connection: &mut Connection, name: &str) -> Result<Option<Record>> {
     let keys = [key(name.to_owned())];
     let fetched = connection.get(&Get { keys: &keys, inline_bytes_max: usize::MAX })?;
-    Ok(fetched.rows.into_iter().next().flatten().map(|found| match found {
-        Found::Row(row) => row,
-        Found::Large { bytes } => panic!("{bytes} bytes are not too large"),
-    }))
+    match fetched.rows.into_iter().next().flatten() {
+        Some(Found::Row(row)) => Ok(Some(row)),
+        Some(Found::Large { bytes }) => panic!("{bytes} bytes are not too large"),
+        Some(Found::Damaged) => {
+            let [key] = keys;
+            Err(PartitionError::DamagedRow { key, what: "as told".into() })
+        }
+        None => Ok(None),
+    }
 }
 
 pub fn value(connection: &mut Connection, name: &str) -> Result<Option<Bytes>> {
@@ -75,6 +80,7 @@ pub fn kind(error: &PartitionError) -> &'static str {
         PartitionError::Full(_) => "full",
         PartitionError::ReadOnly(_) => "read only",
         PartitionError::Foreign(_) => "foreign",
+        PartitionError::DamagedRow { .. } => "damaged row",
         PartitionError::Damaged { .. } => "damaged",
         PartitionError::Engine { .. } => "engine",
     }

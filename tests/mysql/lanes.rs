@@ -93,6 +93,7 @@ fn served(point: &datastore::lane::point::Point) -> Option<String> {
     match point.found.as_ref()? {
         Found::Row(row) => Some(String::from_utf8(row.body.as_ref()?.value.to_vec()).unwrap()),
         Found::Large { bytes } => Some(format!("{bytes} bytes")),
+        Found::Damaged => Some("damaged".to_owned()),
     }
 }
 

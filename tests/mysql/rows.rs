@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use datastore::partition::engine::Engine;
 use datastore::partition::mysql::Mysql;
-use datastore::partition::{PartitionError, Result};
-use datastore::version::Epoch;
+use datastore::partition::{Origins, PageRequest, PartitionError, Result};
+use datastore::vector::Vector;
 use datastore::write::Write;
 use mysql::prelude::Queryable;
 use rstest::rstest;
 
-use crate::bed::{Connection, founded, identity, key, kind, read, set, value, write};
+use crate::bed::{Connection, founded, identity, kind, read, set, value, write};
 use crate::support::mariadb::{Server, mysqld_root};
 
 struct Home {
@@ -39,7 +39,19 @@ impl Home {
 fn damage<T: std::fmt::Debug>(result: Result<T>) -> String {
     match result {
         Err(PartitionError::Damaged { what }) => what,
+        Err(error @ PartitionError::DamagedRow { .. }) => error.to_string(),
         other => panic!("not found to be damaged: {other:?}"),
+    }
+}
+
+fn everything() -> PageRequest {
+    PageRequest {
+        from: Vector::new(),
+        origins: Origins::AllBut(None),
+        early: true,
+        rows: true,
+        entries_max: 10,
+        bytes_max: 1 << 20,
     }
 }
 
@@ -61,7 +73,7 @@ fn a_changed_row_is_never_served(#[case] sql: &str) {
     for what in [
         damage(read(&mut home.connection, "k")),
         damage(home.connection.scan(None, 10, 1 << 20)),
-        damage(home.connection.commit(Epoch::FIRST, &[Write::delete(key("k"))])),
+        damage(home.connection.page(&everything())),
     ] {
         assert!(what.contains("Data:k"), "{what}");
     }

@@ -5,6 +5,9 @@ use std::rc::Rc;
 use datastore::partition::beat::Beat;
 use datastore::partition::memory::Transaction;
 use datastore::partition::tables::ClockRow;
+use datastore::partition::upkeep::{
+    Conflict, ConflictPlace, Digest, Expired, Inspection, Repair, Repaired, Stride, Survey,
+};
 use datastore::partition::{
     Applied, Chunk, Fetched, Get, Identity, Listing, Page, PageRequest, Partition, Push, Range,
     ReseedNumber, ReseedStep, Result, Status, Trim, Trimmed,
@@ -208,5 +211,29 @@ impl Partition for Planted<'_> {
 
     fn reseed(&mut self, number: ReseedNumber, step: &ReseedStep) -> Result<ReseedNumber> {
         self.link.reseed(number, step)
+    }
+
+    fn expired(&mut self, after: Option<&Expired>, max: usize) -> Result<Vec<Expired>> {
+        self.link.expired(after, max)
+    }
+
+    fn digest(&mut self, stride: &Stride) -> Result<Digest> {
+        self.link.digest(stride)
+    }
+
+    fn survey(&mut self, stride: &Stride) -> Result<Survey> {
+        self.link.survey(stride)
+    }
+
+    fn inspect(&mut self, key: &Key) -> Result<Inspection> {
+        self.link.inspect(key)
+    }
+
+    fn repair(&mut self, repair: &Repair) -> Result<Repaired> {
+        self.link.repair(repair)
+    }
+
+    fn conflicts(&mut self, after: Option<&ConflictPlace>, max: usize) -> Result<Vec<Conflict>> {
+        self.link.conflicts(after, max)
     }
 }

@@ -342,6 +342,8 @@ pub fn session_read(net: &Net<'_>, nth: usize, key: &Key, target: PartitionId) {
         Ok(fetched) => {
             let row = match fetched.rows.into_iter().next().flatten() {
                 Some(Found::Row(row)) => Some(row),
+                // Damaged: to be had elsewhere.
+                Some(Found::Damaged) => return,
                 Some(Found::Large { .. }) | None => None,
             };
             world.fronts[net.front].seen.insert(target, (boot, seen));

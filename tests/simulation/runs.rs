@@ -166,6 +166,10 @@ const KEPT: &[(Rule, &str)] = &[
     (Rule::TopologyFresh, "K7: a late row overwritten by a pass that knows no `cut`"),
     (Rule::ApplyRaise, "K9: an old master that would write under rows of its successor"),
     (Rule::TrimEpoch, "K9: a list of voters from before a change of them"),
+    (Rule::ExpireVersion, "no history has values that expire yet"),
+    (Rule::RepairStands, "no history verifies yet"),
+    (Rule::RepairAboveFloors, "no history verifies yet"),
+    (Rule::RepairReseed, "no history verifies yet"),
     (Rule::ReseedRaise, "K9: a reseeded partition that becomes a voter and masters slots"),
 ];
 

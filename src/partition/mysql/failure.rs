@@ -146,6 +146,7 @@ pub(super) fn failed_commit(failed: Failed) -> PartitionError {
         | PartitionError::Engine { source, .. } => PartitionError::OutcomeUnknown(source),
         damaged @ PartitionError::Damaged { .. } => PartitionError::OutcomeUnknown(damaged.into()),
         other @ (PartitionError::Refused(_)
+        | PartitionError::DamagedRow { .. }
         | PartitionError::OutcomeUnknown(_)
         | PartitionError::Foreign(_)) => other,
     }
@@ -175,6 +176,7 @@ mod tests {
             PartitionError::Full(_) => "full",
             PartitionError::ReadOnly(_) => "read only",
             PartitionError::Foreign(_) => "foreign",
+            PartitionError::DamagedRow { .. } => "damaged row",
             PartitionError::Damaged { .. } => "damaged",
             PartitionError::Engine { .. } => "engine",
         }

@@ -41,6 +41,7 @@ mod server;
 mod session;
 mod statements;
 mod stored;
+mod upkeep;
 mod url;
 mod watch;
 

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use bytes::Bytes;
 use mysql::Value;
 
 use super::failure::Failed;
@@ -17,8 +18,10 @@ use super::statements::{
     size_of_list,
 };
 use super::stored::{Columns, Stored, Torn, clock_row, set_id, stored_topology};
+use super::upkeep;
 use crate::clock::Clock;
 use crate::partition::tables::{Cell, ClockRow, CursorRow, Stretch, Tables};
+use crate::partition::upkeep::{Conflict, ConflictPlace, Expired, Mark, Stride, Sum};
 use crate::partition::{Entry, Identity, PartitionError, Refusal, Result};
 use crate::record::{Key, Record, Space};
 use crate::version::{Epoch, PartitionId, RunId, Seq, SetId, Version};
@@ -36,7 +39,7 @@ pub(super) const fn of(space: Space) -> &'static RowStatements {
 }
 
 /// As column `space` of table `change` tells the two apart.
-const fn stored_space(space: Space) -> i64 {
+pub(super) const fn stored_space(space: Space) -> i64 {
     match space {
         Space::Data => 0,
         Space::System => 1,
@@ -448,22 +451,6 @@ impl Tables for Session<'_> {
         Ok(cells)
     }
 
-    fn rows(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Record>> {
-        let mut rows = HashMap::with_capacity(keys.len());
-        self.listed(
-            |of| &of.cells,
-            Some(Value::Int(i64::MAX)),
-            keys,
-            |key, columns| {
-                if let Cell::Row(row) = cell(key.clone(), columns)? {
-                    rows.insert(key, row);
-                }
-                Ok(())
-            },
-        )?;
-        Ok(rows)
-    }
-
     fn versions(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Version>> {
         let mut versions = HashMap::with_capacity(keys.len());
         self.listed(
@@ -540,6 +527,32 @@ impl Tables for Session<'_> {
         rows.into_iter().filter_map(read).collect()
     }
 
+    fn expired(
+        &mut self,
+        now_ms: i64,
+        after: Option<&Expired>,
+        max: usize,
+    ) -> Result<Vec<Expired>> {
+        upkeep::expired(self, now_ms, after, max)
+    }
+
+    fn marks(&mut self, stride: &Stride) -> Result<Vec<Mark>> {
+        upkeep::marks(self, stride)
+    }
+
+    fn sum(&mut self, stride: &Stride) -> Result<(Sum, Bytes)> {
+        upkeep::sum(self, stride)
+    }
+
+    fn put_conflicts(&mut self, rows: &[&Record]) -> Result<()> {
+        let now_ms = self.now_ms()?;
+        upkeep::put_conflicts(self, rows, now_ms)
+    }
+
+    fn conflicts(&mut self, after: Option<&ConflictPlace>, max: usize) -> Result<Vec<Conflict>> {
+        upkeep::conflicts(self, after, max)
+    }
+
     fn clear(&mut self) -> Result<()> {
         for text in &statements::CLEAR {
             while self.text(text)?.found == statements::REMOVED_AT_ONCE {}
@@ -550,10 +563,12 @@ impl Tables for Session<'_> {
 
 /// A row, or its size where the value was left behind.
 pub(super) fn cell(key: Key, columns: &mut Columns) -> Result<Cell, Torn> {
-    let of = |torn: Torn| torn.of(&key);
-    let stored = Stored::read(key.clone(), columns).map_err(of)?;
+    let Ok(stored) = Stored::read(key, columns) else { return Ok(Cell::Damaged) };
     let bytes = stored.value_bytes;
-    Ok(stored.whole().map_err(of)?.map_or(Cell::Large(bytes), Cell::Row))
+    Ok(match stored.whole() {
+        Ok(whole) => whole.map_or(Cell::Large(bytes), Cell::Row),
+        Err(_) => Cell::Damaged,
+    })
 }
 
 /// The run of the server that the line leads to, drawn where it has none yet (which fails where the

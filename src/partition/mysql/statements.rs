@@ -40,7 +40,7 @@ impl Prepared {
     }
 }
 
-const fn prepared(name: &'static str, sql: &'static str) -> Prepared {
+pub(super) const fn prepared(name: &'static str, sql: &'static str) -> Prepared {
     Prepared { name, head: sql, item: "", tail: "" }
 }
 

@@ -5,26 +5,34 @@ use mysql::Value;
 
 use crate::partition::PartitionError;
 use crate::partition::tables::ClockRow;
+use crate::partition::upkeep::Mark;
 use crate::record::{Body, Key, Record, Space};
 use crate::topology::Topology;
 use crate::version::{Epoch, PartitionId, RunId, Seq, Version};
 
-/// A stored row that cannot be: why.
+/// What is stored and cannot be: why, and of which row, if it is that row alone.
 #[derive(Debug)]
-pub(super) struct Torn(String);
+pub(super) struct Torn(String, Option<Key>);
 
 impl Torn {
     fn out_of_range(what: &str, number: impl std::fmt::Display) -> Self {
-        Self(format!("{number} is no {what}"))
+        Self::new(format!("{number} is no {what}"))
+    }
+
+    fn new(what: impl Into<String>) -> Self {
+        Self(what.into(), None)
     }
 
     pub(super) fn at(self, statement: &'static str) -> PartitionError {
-        PartitionError::Damaged { what: format!("`{statement}`: {}", self.0) }
+        match self {
+            Self(what, Some(key)) => PartitionError::DamagedRow { key, what },
+            Self(what, None) => PartitionError::Damaged { what: format!("`{statement}`: {what}") },
+        }
     }
 
-    /// Which row it was, so that it can be looked for.
+    /// Which row it was: what is damaged is that row alone.
     pub(super) fn of(self, key: &Key) -> Self {
-        Self(format!("row {key:?}: {}", self.0))
+        Self(self.0, Some(key.clone()))
     }
 }
 
@@ -37,7 +45,7 @@ impl Columns {
     }
 
     fn value(&mut self) -> Result<Value, Torn> {
-        self.0.next().ok_or_else(|| Torn("a column is missing".into()))
+        self.0.next().ok_or_else(|| Torn::new("a column is missing"))
     }
 
     /// A number: as such from a prepared statement, as digits from a text.
@@ -49,11 +57,11 @@ impl Columns {
             Value::Bytes(digits) => std::str::from_utf8(&digits).ok().and_then(|d| d.parse().ok()),
             Value::Float(_) | Value::Double(_) | Value::Date(..) | Value::Time(..) => None,
         };
-        number.map(Some).ok_or_else(|| Torn("a column is no number".into()))
+        number.map(Some).ok_or_else(|| Torn::new("a column is no number"))
     }
 
     pub(super) fn number(&mut self) -> Result<i64, Torn> {
-        self.number_or_null()?.ok_or_else(|| Torn("a number is missing".into()))
+        self.number_or_null()?.ok_or_else(|| Torn::new("a number is missing"))
     }
 
     pub(super) fn bytes_or_null(&mut self) -> Result<Option<Vec<u8>>, Torn> {
@@ -65,16 +73,16 @@ impl Columns {
             | Value::Float(_)
             | Value::Double(_)
             | Value::Date(..)
-            | Value::Time(..) => Err(Torn("a column holds no bytes".into())),
+            | Value::Time(..) => Err(Torn::new("a column holds no bytes")),
         }
     }
 
     pub(super) fn bytes(&mut self) -> Result<Vec<u8>, Torn> {
-        self.bytes_or_null()?.ok_or_else(|| Torn("bytes are missing".into()))
+        self.bytes_or_null()?.ok_or_else(|| Torn::new("bytes are missing"))
     }
 
     pub(super) fn text(&mut self) -> Result<String, Torn> {
-        String::from_utf8(self.bytes()?).map_err(|_| Torn("a text is not UTF-8".into()))
+        String::from_utf8(self.bytes()?).map_err(|_| Torn::new("a text is not UTF-8"))
     }
 
     pub(super) fn version(&mut self) -> Result<Version, Torn> {
@@ -141,7 +149,7 @@ impl Stored {
         }
         // The checksum is over the value, too: without it there is nothing to compare.
         if self.record.checksum() != self.checksum {
-            return Err(Torn("its checksum does not match".into()));
+            return Err(Torn::new("its checksum does not match"));
         }
         Ok(Some(self.record))
     }
@@ -150,6 +158,19 @@ impl Stored {
     pub(super) fn without_value(self) -> Record {
         self.record
     }
+}
+
+/// What the columns of a row say, whatever that is: id, version, origin, deleted, fingerprint.
+pub(super) fn mark(space: Space, columns: &mut Columns) -> Result<Mark, Torn> {
+    let key = Key::stored(space, columns.bytes()?);
+    let (version, origin, deleted) = (columns.number()?, columns.number()?, columns.number()?);
+    Ok(Mark {
+        key,
+        version: Version::from_packed(version).unwrap_or_default(),
+        origin: PartitionId(origin.try_into().unwrap_or_default()),
+        deleted: deleted != 0,
+        fingerprint: columns.number()?.cast_unsigned(),
+    })
 }
 
 pub(super) fn clock_row(columns: &mut Columns) -> Result<ClockRow, Torn> {
@@ -176,7 +197,7 @@ pub(super) fn clock_row(columns: &mut Columns) -> Result<ClockRow, Torn> {
 
 pub(super) fn set_id(columns: &mut Columns) -> Result<u128, Torn> {
     let bytes = columns.bytes()?;
-    let bytes = bytes.try_into().map_err(|_| Torn("the set id has not 16 bytes".into()))?;
+    let bytes = bytes.try_into().map_err(|_| Torn::new("the set id has not 16 bytes"))?;
     Ok(u128::from_be_bytes(bytes))
 }
 
@@ -184,10 +205,10 @@ pub(super) fn stored_topology(columns: &mut Columns) -> Result<Topology, Torn> {
     let document = columns.text()?;
     let digest = columns.number()?.cast_unsigned();
     let topology: Topology =
-        serde_json::from_str(&document).map_err(|error| Torn(error.to_string()))?;
-    topology.check().map_err(|error| Torn(error.to_string()))?;
+        serde_json::from_str(&document).map_err(|error| Torn::new(error.to_string()))?;
+    topology.check().map_err(|error| Torn::new(error.to_string()))?;
     if topology.digest() != digest {
-        return Err(Torn("its digest does not match".into()));
+        return Err(Torn::new("its digest does not match"));
     }
     Ok(topology)
 }

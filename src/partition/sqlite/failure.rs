@@ -42,6 +42,7 @@ pub(super) fn failed_commit(failed: Failed) -> PartitionError {
         | PartitionError::Engine { source, .. } => PartitionError::OutcomeUnknown(source),
         damaged @ PartitionError::Damaged { .. } => PartitionError::OutcomeUnknown(damaged.into()),
         other @ (PartitionError::Refused(_)
+        | PartitionError::DamagedRow { .. }
         | PartitionError::OutcomeUnknown(_)
         | PartitionError::Foreign(_)) => other,
     }
@@ -53,7 +54,7 @@ pub(super) fn unreachable(error: io::Error) -> PartitionError {
 }
 
 /// Whether a stored value is not of the type that the schema gives it.
-fn contradicts(error: &Error) -> bool {
+pub(super) fn contradicts(error: &Error) -> bool {
     matches!(
         error,
         Error::FromSqlConversionFailure(..)
@@ -82,6 +83,7 @@ mod tests {
             PartitionError::Full(_) => "full",
             PartitionError::ReadOnly(_) => "read only",
             PartitionError::Foreign(_) => "foreign",
+            PartitionError::DamagedRow { .. } => "damaged row",
             PartitionError::Damaged { .. } => "damaged",
             PartitionError::Engine { .. } => "engine",
         }

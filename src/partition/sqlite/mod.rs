@@ -27,6 +27,7 @@ mod failure;
 mod statements;
 mod stored;
 mod turn;
+mod upkeep;
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;

@@ -17,6 +17,9 @@ CREATE TABLE IF NOT EXISTS "data" (
   "value" BLOB NOT NULL
 ) STRICT;
 
+CREATE INDEX IF NOT EXISTS "expires_in_data" ON "data" ("expires_at", "id")
+  WHERE "expires_at" IS NOT NULL;
+
 CREATE TABLE IF NOT EXISTS "system" (
   "id" BLOB NOT NULL PRIMARY KEY,
   "version" INTEGER NOT NULL,
@@ -28,6 +31,9 @@ CREATE TABLE IF NOT EXISTS "system" (
   "content_type" TEXT NOT NULL,
   "value" BLOB NOT NULL
 ) STRICT;
+
+CREATE INDEX IF NOT EXISTS "expires_in_system" ON "system" ("expires_at", "id")
+  WHERE "expires_at" IS NOT NULL;
 
 CREATE TABLE IF NOT EXISTS "change" (
   "origin" INTEGER NOT NULL,

@@ -13,8 +13,10 @@ use super::failure::failure;
 use super::stored::{
     Torn, clock_row, flag, origin, record, reseed_number, stored_topology, version,
 };
+use super::upkeep;
 use crate::clock::Clock;
 use crate::partition::tables::{Cell, ClockRow, CursorRow, Points, Stretch, Tables};
+use crate::partition::upkeep::{Conflict, ConflictPlace, Expired, Mark, Stride};
 use crate::partition::{Entry, Identity, PartitionError, Refusal, Result};
 use crate::record::{Key, Record, Space};
 use crate::version::{PartitionId, RunId, Seq, SetId, Version};
@@ -201,7 +203,7 @@ const fn of(space: Space) -> &'static RowStatements {
 }
 
 /// As column `space` of table `change` tells the two apart.
-const fn stored_space(space: Space) -> i64 {
+pub(super) const fn stored_space(space: Space) -> i64 {
     match space {
         Space::Data => 0,
         Space::System => 1,
@@ -334,13 +336,17 @@ impl<'a> Session<'a> {
 fn cell(key: &Key, row: &Row<'_>, bytes: i64, value_bytes_max: usize) -> Result<Cell, Torn> {
     match usize::try_from(bytes) {
         Ok(bytes) if bytes > value_bytes_max => Ok(Cell::Large(bytes)),
-        Ok(_) => record(key.clone(), row, true).map(Cell::Row).map_err(|torn| torn.of(key)),
+        Ok(_) => match record(key.clone(), row, true).map_err(|torn| torn.of(key)) {
+            Ok(row) => Ok(Cell::Row(row)),
+            Err(Torn::Row(..)) => Ok(Cell::Damaged),
+            Err(torn) => Err(torn),
+        },
         Err(_) => Err(Torn::out_of_range("size", bytes).of(key)),
     }
 }
 
 /// A count as SQLite takes it.
-fn bounded(count: usize) -> i64 {
+pub(super) fn bounded(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
@@ -485,18 +491,6 @@ impl Tables for Session<'_> {
         Ok(cells)
     }
 
-    fn rows(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Record>> {
-        let mut rows = HashMap::with_capacity(keys.len());
-        for &key in keys {
-            let asked = params![key.bytes().as_ref(), i64::MAX];
-            let found = self.one(&of(key.space()).cell, asked, |row| {
-                record(key.clone(), row, true).map_err(|torn| torn.of(key))
-            })?;
-            rows.extend(found.map(|row| (key.clone(), row)));
-        }
-        Ok(rows)
-    }
-
     fn versions(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Version>> {
         let mut versions = HashMap::with_capacity(keys.len());
         for &key in keys {
@@ -572,6 +566,27 @@ impl Tables for Session<'_> {
             Ok(rows.len() < stretch.rows_max)
         })?;
         Ok(rows)
+    }
+
+    fn expired(
+        &mut self,
+        now_ms: i64,
+        after: Option<&Expired>,
+        max: usize,
+    ) -> Result<Vec<Expired>> {
+        upkeep::expired(self, now_ms, after, max)
+    }
+
+    fn marks(&mut self, stride: &Stride) -> Result<Vec<Mark>> {
+        upkeep::marks(self, stride)
+    }
+
+    fn put_conflicts(&mut self, rows: &[&Record]) -> Result<()> {
+        upkeep::put_conflicts(self, rows, self.clock.wall_ms())
+    }
+
+    fn conflicts(&mut self, after: Option<&ConflictPlace>, max: usize) -> Result<Vec<Conflict>> {
+        upkeep::conflicts(self, after, max)
     }
 
     fn clear(&mut self) -> Result<()> {

@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use rusqlite::Row;
 
-use super::failure::failure;
+use super::failure::{contradicts, failure};
 use crate::partition::tables::ClockRow;
+use crate::partition::upkeep::{Columns, Mark, fingerprint};
 use crate::partition::{PartitionError, ReseedNumber};
-use crate::record::{Body, Key, Record};
+use crate::record::{Body, Key, Record, Space};
 use crate::topology::Topology;
 use crate::version::{Epoch, PartitionId, RunId, Seq, Version};
 
@@ -15,6 +16,8 @@ use crate::version::{Epoch, PartitionId, RunId, Seq, Version};
 pub(super) enum Torn {
     Column(rusqlite::Error),
     What(String),
+    /// Of one row; all others are as they were.
+    Row(Key, String),
 }
 
 impl From<rusqlite::Error> for Torn {
@@ -32,14 +35,16 @@ impl Torn {
         match self {
             Self::Column(error) => failure(statement, error),
             Self::What(what) => PartitionError::Damaged { what: format!("`{statement}`: {what}") },
+            Self::Row(key, what) => PartitionError::DamagedRow { key, what },
         }
     }
 
-    /// Which row it was, so that it can be looked for.
+    /// Which row it was: what is damaged is that row alone. A failure of the file stays what it is.
     pub(super) fn of(self, key: &Key) -> Self {
         match self {
-            Self::Column(error) => Self::What(format!("row {key:?}: {error}")),
-            Self::What(what) => Self::What(format!("row {key:?}: {what}")),
+            Self::Column(error) if !contradicts(&error) => Self::Column(error),
+            Self::Column(error) => Self::Row(key.clone(), error.to_string()),
+            Self::What(what) | Self::Row(_, what) => Self::Row(key.clone(), what),
         }
     }
 }
@@ -80,6 +85,34 @@ pub(super) fn record(key: Key, row: &Row<'_>, with_value: bool) -> Result<Record
         return Err(Torn::What("its checksum does not match".into()));
     }
     Ok(record)
+}
+
+/// What the columns of a row say, whatever that is: id, version, origin, deleted, `expires_at`,
+/// `content_type`, checksum, value.
+pub(super) fn mark(space: Space, row: &Row<'_>) -> Result<Mark, Torn> {
+    let bytes = |column| -> Result<&[u8], Torn> {
+        let value = row.get_ref(column)?;
+        // A text may hold any bytes.
+        Ok(value.as_bytes().map_err(rusqlite::Error::from)?)
+    };
+    let (version, origin, deleted): (i64, i64, i64) = (row.get(1)?, row.get(2)?, row.get(3)?);
+    let columns = Columns {
+        key: bytes(0)?,
+        version,
+        origin,
+        deleted,
+        expires_at: row.get(4)?,
+        checksum: row.get(6)?,
+        content_type: bytes(5)?,
+        value: bytes(7)?,
+    };
+    Ok(Mark {
+        key: Key::stored(space, Bytes::copy_from_slice(columns.key)),
+        version: Version::from_packed(version).unwrap_or_default(),
+        origin: PartitionId(origin.try_into().unwrap_or_default()),
+        deleted: deleted != 0,
+        fingerprint: fingerprint(&columns),
+    })
 }
 
 pub(super) fn clock_row(row: &Row<'_>) -> Result<ClockRow, Torn> {

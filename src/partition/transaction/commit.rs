@@ -1,9 +1,9 @@
 //! Writing: the master's group commit, and the push that follows it to other voters.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::{Places, same_reseed, store_newer};
-use crate::partition::tables::Tables;
+use crate::partition::tables::{Cell, Tables};
 use crate::partition::{Entry, Push, Refusal, Result};
 use crate::record::{Key, Record};
 use crate::rules::Rule;
@@ -21,9 +21,9 @@ pub(super) fn commit(
     let Some(last) = tables.take(fence, writes.len() as u64)? else {
         return Err(why_not(tables, epoch)?.into());
     };
-    let current = current_rows(tables, writes)?;
+    let (current, damaged) = current_rows(tables, writes)?;
     let place = Place { origin: tables.partition()?, epoch, last, now_ms: tables.now_ms()? };
-    let evaluated = evaluate(writes, current, place);
+    let evaluated = evaluate(writes, current, &damaged, place);
     let rows: Vec<&Record> = evaluated.rows.iter().collect();
     tables.put_rows(&rows)?;
     let stays = |version: Version| rows.iter().any(|row| row.version == version);
@@ -49,12 +49,29 @@ fn why_not(tables: &mut dyn Tables, epoch: Epoch) -> Result<Refusal> {
     })
 }
 
-fn current_rows(tables: &mut dyn Tables, writes: &[Write]) -> Result<HashMap<Key, Record>> {
+/// The rows that have to be known, and the keys of those that are damaged: one of them is no reason
+/// to refuse the others of the batch.
+fn current_rows(
+    tables: &mut dyn Tables,
+    writes: &[Write],
+) -> Result<(HashMap<Key, Record>, HashSet<Key>)> {
     let mut keys: Vec<&Key> =
         writes.iter().filter(|write| write.needs_current()).map(|write| &write.key).collect();
     keys.sort_unstable();
     keys.dedup();
-    if keys.is_empty() { Ok(HashMap::new()) } else { tables.rows(&keys) }
+    let (mut rows, mut damaged) = (HashMap::new(), HashSet::new());
+    if keys.is_empty() {
+        return Ok((rows, damaged));
+    }
+    for (key, cell) in tables.cells(&keys, usize::MAX)? {
+        match cell {
+            Cell::Row(row) => drop(rows.insert(key, row)),
+            Cell::Damaged => drop(damaged.insert(key)),
+            // There is no larger one.
+            Cell::Large(_) => {}
+        }
+    }
+    Ok((rows, damaged))
 }
 
 /// Takes one row ahead of the log. A row that the cursor covers counts as held: it, or something

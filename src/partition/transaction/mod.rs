@@ -3,19 +3,25 @@
 //!
 //! Flow of a write: [`commit`] at the master. Flow of a copy: [`page`] at the source, a barrier
 //! there, [`apply`](page::apply) at the target. [`trim`] and [`reseed`] keep logs short and copies
-//! possible. The conditions named by [`Rule`] are the protective ones; each stands exactly once.
+//! possible; [`upkeep`] compares rows and puts them right. The conditions named by [`Rule`] are the
+//! protective ones; each stands exactly once.
 
 mod commit;
 mod page;
 mod read;
 mod reseed;
 mod trim;
+mod upkeep;
 
 use super::beat::{self, Beat};
 use super::tables::{ClockRow, CursorRow, Tables, Transact};
+use super::upkeep::{
+    Conflict, ConflictPlace, Digest, Expired, Inspection, Repair, Repaired, Stride, Survey,
+};
 use super::{
     Applied, Chunk, Entry, Fetched, Get, Identity, Listing, OPENING_JUMP, Page, PageRequest,
-    Partition, Push, Range, Refusal, ReseedNumber, ReseedStep, Result, Status, Trim, Trimmed,
+    Partition, PartitionError, Push, Range, Refusal, ReseedNumber, ReseedStep, Result, Status,
+    Trim, Trimmed,
 };
 use crate::record::Key;
 use crate::rules::Rule;
@@ -130,6 +136,30 @@ impl<T: Transact> Partition for T {
     fn reseed(&mut self, number: ReseedNumber, step: &ReseedStep) -> Result<ReseedNumber> {
         self.writing(|tables| reseed::step(tables, number, step))
     }
+
+    fn expired(&mut self, after: Option<&Expired>, max: usize) -> Result<Vec<Expired>> {
+        self.reading(|tables| upkeep::expired(tables, after, max))
+    }
+
+    fn digest(&mut self, stride: &Stride) -> Result<Digest> {
+        self.reading(|tables| upkeep::digest(tables, stride))
+    }
+
+    fn survey(&mut self, stride: &Stride) -> Result<Survey> {
+        self.reading(|tables| upkeep::survey(tables, stride))
+    }
+
+    fn inspect(&mut self, key: &Key) -> Result<Inspection> {
+        self.reading(|tables| upkeep::inspect(tables, key))
+    }
+
+    fn repair(&mut self, repair: &Repair) -> Result<Repaired> {
+        self.writing(|tables| upkeep::repair(tables, repair))
+    }
+
+    fn conflicts(&mut self, after: Option<&ConflictPlace>, max: usize) -> Result<Vec<Conflict>> {
+        self.reading(|tables| tables.conflicts(after, max))
+    }
 }
 
 /// OPEN-1, K11: a committed transaction of the connection's own, before any key is written.
@@ -222,6 +252,12 @@ fn serving(reseeding: bool) -> Result<(), Refusal> {
         return Err(Refusal::Reseeding);
     }
     Ok(())
+}
+
+/// A row that cannot be left out and cannot be given.
+fn damaged_row(key: &Key) -> PartitionError {
+    let what = "its checksum does not match".to_owned();
+    PartitionError::DamagedRow { key: key.clone(), what }
 }
 
 /// Stores the rows that are newer than what stands, with their log entries (LOG-1); returns those.

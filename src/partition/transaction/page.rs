@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::{Places, same_reseed, serving, status, store_newer};
+use super::{Places, damaged_row, same_reseed, serving, status, store_newer};
 use crate::partition::tables::{Cell, ClockRow, CursorRow, Tables};
 use crate::partition::{
     Applied, Entry, Page, PageRequest, Refusal, ReseedNumber, Result, Segment, Status,
@@ -166,6 +166,8 @@ impl Builder {
                 self.rows.push(row);
             }
             Some(Cell::Row(_) | Cell::Large(_)) => return Ok(false),
+            // Without it the page would claim what it does not bring.
+            Some(Cell::Damaged) => return Err(damaged_row(key)),
         }
         self.keys.insert(key.clone());
         Ok(true)

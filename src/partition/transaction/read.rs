@@ -28,6 +28,7 @@ pub(super) fn from_points(points: Points) -> Result<Fetched> {
     let found = |cell| match cell {
         Cell::Row(row) => Found::Row(row),
         Cell::Large(bytes) => Found::Large { bytes },
+        Cell::Damaged => Found::Damaged,
     };
     let rows = points.cells.into_iter().map(|cell| cell.map(found)).collect();
     Ok(Fetched { rows, now_ms: points.now_ms, reseed: points.reseed })
