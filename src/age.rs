@@ -22,8 +22,8 @@
 //!
 //! **One key is as old as its master's heads.** The truth about a key is at the master of its slot
 //! alone, so another master that cannot be reached makes nobody's copy of *this* key older. A
-//! master that cannot be reached ages its own keys everywhere, itself included: nobody can know what
-//! it took. Lists, and the age of a partition as a whole, go by the oldest of all masters.
+//! master that cannot be reached ages its own keys everywhere, itself included: nobody can know
+//! what it took. Lists, and the age of a partition as a whole, go by the oldest of all masters.
 //!
 //! **What a master masters itself** is as of the last look at it that found it unfenced: its clock
 //! not above the epoch of the topology that it was asked under. Heads are forgotten when the epoch
@@ -32,9 +32,9 @@
 //! **A vector is known for one server run and reseed number**: a crash takes back what was not
 //! durable, a reseed takes back everything. So an age is told of a read only where the connection
 //! that it came over was made before the vector was asked for (it would have broken with the run),
-//! and the row came under the reseed number of that look. Where it was not, the age is unknown until
-//! the next look. A read that *must* not be older has the reader check: [`Ages::needed`] is the
-//! least vector that will do, and is to be covered like a session token.
+//! and the row came under the reseed number of that look. Where it was not, the age is unknown
+//! until the next look. A read that *must* not be older has the reader check: [`Ages::needed`] is
+//! the least vector that will do, and is to be covered like a session token.
 //!
 //! # Bounds
 //!

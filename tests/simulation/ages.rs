@@ -196,8 +196,8 @@ fn read(
     Some((since, session::get_covered(&mut partition, &mut seen, &get, needed)))
 }
 
-/// A write comes between a look's answer and its arrival: the heads do not have it, so they must not
-/// count from there.
+/// A write comes between a look's answer and its arrival: the heads do not have it, so they must
+/// not count from there.
 pub fn heads_answered_late(s: &mut Script) {
     s.set(0, 0);
     s.pull(0, COPY, A);
