@@ -144,6 +144,9 @@ impl Topology {
         if ids.len() != self.voters.len() || self.voters.len() > VOTERS_MAX {
             return Err(TopologyError::Damaged("two voters have one id, or there are too many"));
         }
+        if ids.iter().any(|id| id.is_copy()) {
+            return Err(TopologyError::Damaged("a voter has the id of a read copy"));
+        }
         if !self.slots.iter().all(|owner| self.voter(*owner).is_some_and(|v| v.role.holds_data())) {
             return Err(TopologyError::Damaged("a slot belongs to no data voter"));
         }
