@@ -3,8 +3,8 @@
 //! Each source is read on a thread of its own, ahead of what the target takes in
 //! ([`super::ahead`]); the pages of all sources come over one channel, so a source that is slow
 //! holds up nobody but itself. A source that says nothing for [`SILENCE_MAX`] is left to itself:
-//! the pass ends without it, and a page that comes later is taken in by the next pass (its claims hold
-//! whenever it is applied, or the target refuses it).
+//! the pass ends without it, and a page that comes later is taken in by the next pass (its claims
+//! hold whenever it is applied, or the target refuses it).
 //!
 //! A read copy that is new, was left half made, or is below a floor of its source is *seeded*: made
 //! anew from one voter ([`super::reseed`]). That may take long and nobody waits for it.
