@@ -212,7 +212,6 @@ pub fn pass(net: &Net<'_>, target: PartitionId) {
     let Ok(standing) = to.status() else { return };
     if standing.reseeding {
         // A copy that joins, or whose seed broke off; voters never are.
-        drop(to);
         let source = {
             let mut world = net.world.get();
             world.count("a copy was seeded by its pass");
