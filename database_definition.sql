@@ -126,12 +126,22 @@ CREATE TABLE IF NOT EXISTS `topology` (
   `epoch` INT UNSIGNED NOT NULL
     COMMENT 'The epoch of the document.',
   `digest` BIGINT NOT NULL
-    COMMENT 'xxh3 over names, ids, roles and slot table, as a signed integer: a front end that is configured otherwise refuses to start.',
+    COMMENT 'xxh3 over names, ids, roles and slot table of the document, as a signed integer: one that does not match is damage.',
+  `incarnation` BIGINT NOT NULL
+    COMMENT 'Names this life of the acceptor: 64 bits as a signed integer. It votes only while the topology lists the same; written once.',
+  `promised_round` BIGINT NOT NULL
+    COMMENT 'Round of the highest ballot promised: nothing below is promised or accepted any more. Only rises; written by the first phase of a proposal.',
+  `promised_by` BIGINT NOT NULL
+    COMMENT 'Who proposed that ballot: 64 random bits as a signed integer. Orders ballots of one round.',
+  `accepted_round` BIGINT NOT NULL
+    COMMENT 'Round of the ballot that the document was accepted under; 0: none yet, it came along when the partition joined. Never above the promised one.',
+  `accepted_by` BIGINT NOT NULL
+    COMMENT 'Who proposed that ballot: 64 random bits as a signed integer.',
   `document` LONGTEXT NOT NULL
-    COMMENT 'The topology, JSON.',
+    COMMENT 'The topology that was accepted last, JSON. One partition alone does not tell whether it was chosen. Its epoch is never above that of clock.',
   PRIMARY KEY (`id`)
 ) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_bin
-  COMMENT='Who takes the writes of which key, as this partition knows it.';
+  COMMENT='The acceptor of the topology register: who takes the writes of which key, as this partition has accepted it.';
 
 CREATE TABLE IF NOT EXISTS `frontend` (
   `id` VARCHAR(64) NOT NULL

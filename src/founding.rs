@@ -15,8 +15,8 @@
 //! - A partition that cannot be asked does not keep the others from serving: it is named in
 //!   [`OpenSet::unreachable`], and whoever connects to it later asks [`check_identity`] first. So
 //!   does everybody at every connection: what a URL leads to may change.
-//! - The configuration has to say what the partitions store, but for the epoch: there the
-//!   partitions are ahead, and the greatest that one stores is adopted.
+//! - The configuration has to say what the partitions store, but for epoch and revision: there the
+//!   partitions are ahead, and the newest that one stores is adopted.
 
 pub mod difference;
 
@@ -52,7 +52,7 @@ pub enum Founding {
 pub struct OpenSet {
     /// Which set it is.
     pub set: SetId,
-    /// Who takes the writes of which key, under the greatest epoch that a partition stores.
+    /// Who takes the writes of which key: the newest that a partition stores.
     pub topology: Topology,
     /// Whether it was founded just now.
     pub founded: bool,
@@ -344,7 +344,7 @@ fn open_as_seen(
         }),
         (false, true) => {
             let identities = standing.iter().filter_map(|look| look.identity.as_ref());
-            opened(identities, topology, unreachable)
+            opened(identities, unreachable)
                 .ok_or(FoundingError::NoneReachable { unreachable: Vec::new() })
         }
         (true, false) if founding == Founding::Never => {
@@ -522,7 +522,7 @@ fn found_all(
             set,
             partition: look.id,
             schema: SCHEMA_VERSION,
-            topology: topology.clone(),
+            topology: topology.seeded(set),
         };
         let standing = look
             .connection
@@ -538,7 +538,7 @@ fn found_all(
         witness.get_or_insert_with(|| format!("`{}`", look.name));
         identities.push(standing);
     }
-    let set = opened(identities.iter(), topology, Vec::new());
+    let set = opened(identities.iter(), Vec::new());
     let set = set.ok_or(FoundingError::NoneReachable { unreachable: Vec::new() })?;
     Ok(OpenSet { founded: set.set == new_set, ..set })
 }
@@ -546,13 +546,11 @@ fn found_all(
 /// Identities that match; `None` where there is none.
 fn opened<'a>(
     identities: impl Iterator<Item = &'a Identity>,
-    topology: &Topology,
     unreachable: Vec<Unreachable>,
 ) -> Option<OpenSet> {
-    let (set, epoch) = identities
-        .map(|identity| (identity.set, identity.topology.epoch()))
-        .max_by_key(|(_, epoch)| *epoch)?;
-    let topology = topology.at_epoch(epoch.max(topology.epoch()));
+    let newest = identities
+        .max_by_key(|identity| (identity.topology.epoch(), identity.topology.revision()))?;
+    let (set, topology) = (newest.set, newest.topology.clone());
     Some(OpenSet { set, topology, founded: false, unreachable })
 }
 

@@ -19,6 +19,7 @@ pub mod age;
 pub mod feed;
 pub mod founding;
 pub mod partition;
+pub mod register;
 pub mod session;
 pub mod sync;
 

@@ -108,6 +108,15 @@ pub enum Rule {
     RepairAboveFloors,
     /// A repair goes on only if the reseed number it was judged under still stands (K2).
     RepairReseed,
+    /// An acceptor that may have forgotten what it promised has no vote (H18).
+    SameIncarnation,
+    /// Accepting a topology raises the clock to its epoch, in the same transaction (H18).
+    AcceptRaise,
+    /// A topology is acted on only when it is chosen: read by a quorum, never from one acceptor
+    /// (H18).
+    QuorumRead,
+    /// Who has to accept a topology, the document itself says, with the voters before it (H18).
+    OwnElectorate,
 }
 
 impl Rule {
@@ -158,6 +167,10 @@ impl Rule {
         Self::RepairStands,
         Self::RepairAboveFloors,
         Self::RepairReseed,
+        Self::SameIncarnation,
+        Self::AcceptRaise,
+        Self::QuorumRead,
+        Self::OwnElectorate,
     ];
 
     /// Whether the rule holds. Constant, but for builds with feature `ablation`.

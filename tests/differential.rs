@@ -204,6 +204,7 @@ impl World {
             Err(Refusal::SourceBelowFloor { .. }) => Some("source below floor"),
             Err(Refusal::BelowFloor { .. }) => Some("below floor"),
             Err(Refusal::Reseeding) => Some("reseeding"),
+            Err(Refusal::Outbid { .. } | Refusal::OtherIncarnation) => None,
             Err(Refusal::RunEnded | Refusal::SequenceExhausted | Refusal::Empty) => None,
         });
     }

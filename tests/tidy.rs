@@ -24,6 +24,7 @@ const MODULES: &[&str] = &[
     "performance",
     "topology",
     "partition",
+    "register",
     "config",
     "founding",
     "session",

@@ -21,6 +21,7 @@ use scheduled_thread_pool::ScheduledThreadPool;
 use super::reader::{Failure, Reader, failed, with_reader};
 use super::{Connect, LaneLimits};
 use crate::clock::Clock;
+use crate::partition::acceptor::{Acceptor, Ballot};
 use crate::partition::beat::Beat;
 use crate::partition::upkeep::{
     Conflict, ConflictPlace, Digest, Expired, Inspection, Repair, Repaired, Stride, Survey,
@@ -30,6 +31,7 @@ use crate::partition::{
     Push, Range, ReseedNumber, ReseedStep, Result, Status, Trim, Trimmed,
 };
 use crate::record::Key;
+use crate::topology::{Incarnation, Topology};
 use crate::version::{Epoch, RunId};
 use crate::write::{Outcome, Write};
 
@@ -276,5 +278,22 @@ impl Partition for Pooled {
 
     fn conflicts(&mut self, after: Option<&ConflictPlace>, max: usize) -> Result<Vec<Conflict>> {
         self.ask(|partition| partition.conflicts(after, max))
+    }
+
+    fn acceptor(&mut self) -> Result<Acceptor> {
+        self.ask(|partition| partition.acceptor())
+    }
+
+    fn promise(&mut self, incarnation: Incarnation, ballot: Ballot) -> Result<Acceptor> {
+        self.ask(|partition| partition.promise(incarnation, ballot))
+    }
+
+    fn accept(
+        &mut self,
+        incarnation: Incarnation,
+        ballot: Ballot,
+        document: &Topology,
+    ) -> Result<()> {
+        self.ask(|partition| partition.accept(incarnation, ballot, document))
     }
 }

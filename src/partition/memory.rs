@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::acceptor::AcceptorRow;
 use super::beat::{Beat, Beats};
 use super::engine::{Engine, EngineKind};
-use super::tables::{Cell, ClockRow, CursorRow, Stretch, Tables, Transact};
+use super::tables::{AcceptorTable, Cell, ClockRow, CursorRow, Stretch, Tables, Transact};
 use super::upkeep::{Conflict, ConflictPlace, Expired, Mark, Stride, fingerprint_of};
 use super::{Entry, Identity, Partition, PartitionError, Refusal, Result};
 use crate::clock::Clock;
@@ -21,6 +22,7 @@ use crate::version::{PartitionId, RunId, Seq, Version};
 #[derive(Clone, Debug, Default)]
 pub struct State {
     identity: Option<Identity>,
+    acceptor: Option<AcceptorRow>,
     clock: Option<ClockRow>,
     jumps: Vec<(Seq, Seq)>,
     touches: u64,
@@ -95,6 +97,7 @@ impl State {
 #[derive(Debug)]
 enum Undo {
     Identity(Option<Identity>),
+    Acceptor(Option<AcceptorRow>),
     Clock(Option<ClockRow>),
     Jump,
     Touch,
@@ -160,6 +163,7 @@ impl<'a> Transaction<'a> {
         while let Some(step) = self.undo.pop() {
             match step {
                 Undo::Identity(before) => state.identity = before,
+                Undo::Acceptor(before) => state.acceptor = before,
                 Undo::Clock(before) => state.clock = before,
                 Undo::Jump => drop(state.jumps.pop()),
                 Undo::Touch => state.touches -= 1,
@@ -222,9 +226,23 @@ impl Beats for Transaction<'_> {
     }
 }
 
+impl AcceptorTable for Transaction<'_> {
+    fn acceptor(&mut self) -> Result<AcceptorRow> {
+        self.state().acceptor.clone().ok_or_else(|| Refusal::Empty.into())
+    }
+
+    fn put_acceptor(&mut self, row: &AcceptorRow) -> Result<()> {
+        self.edit(|state| Undo::Acceptor(state.acceptor.replace(row.clone())));
+        Ok(())
+    }
+}
+
 impl Tables for Transaction<'_> {
     fn identity(&mut self) -> Result<Option<Identity>> {
-        Ok(self.state().identity.clone())
+        let State { identity, acceptor, .. } = self.state();
+        let Some(identity) = identity.clone() else { return Ok(None) };
+        let topology = acceptor.as_ref().map(|row| row.document.clone());
+        Ok(Some(Identity { topology: topology.unwrap_or(identity.topology.clone()), ..identity }))
     }
 
     fn create(&mut self) -> Result<()> {

@@ -23,6 +23,7 @@
 //! rows and entries that it covers), VER-1 (a version is given once), FENCE-1 (no write below the
 //! clock's epoch) hold after every transaction; VEC-1 follows.
 
+pub mod acceptor;
 pub mod beat;
 pub mod engine;
 pub mod memory;
@@ -36,18 +37,19 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
+use self::acceptor::{Acceptor, Ballot};
 use self::beat::Beat;
 use self::upkeep::{
     Conflict, ConflictPlace, Digest, Expired, Inspection, Repair, Repaired, Stride, Survey,
 };
 use crate::record::{Key, Record, Space};
-use crate::topology::Topology;
+use crate::topology::{Incarnation, Topology};
 use crate::vector::Vector;
 use crate::version::{Epoch, PartitionId, RunId, Seq, SetId, Version};
 use crate::write::{Outcome, Write};
 
 /// The schema that this binary reads and writes.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// How far the first opening in a server run raises the sequence: more than any crash can have
 /// taken back, since a lane's batch has at most a few hundred rows and only one is in flight.
@@ -350,6 +352,15 @@ pub enum Refusal {
     /// 44 bits of sequence are used up.
     #[error("the partition has given its last sequence number")]
     SequenceExhausted,
+    /// A higher ballot was promised, or accepted, since.
+    #[error("outbid: the acceptor has promised round {}", promised.round)]
+    Outbid {
+        /// What it has promised.
+        promised: Ballot,
+    },
+    /// The acceptor is not the one that the topology lists: it may have forgotten its promises.
+    #[error("the acceptor has another incarnation than the topology lists")]
+    OtherIncarnation,
     /// The database holds nothing.
     #[error("the database holds no partition; run `datastore init`")]
     Empty,
@@ -532,4 +543,19 @@ pub trait Partition {
 
     /// The ledger, in the order of keys and versions: at most `max` after `after`.
     fn conflicts(&mut self, after: Option<&ConflictPlace>, max: usize) -> Result<Vec<Conflict>>;
+
+    /// What its acceptor has promised and accepted. Not yet durable: see [`Partition::barrier`].
+    fn acceptor(&mut self) -> Result<Acceptor>;
+
+    /// First phase of the register: promises to take part in nothing below `ballot`; returns what
+    /// was accepted before.
+    fn promise(&mut self, incarnation: Incarnation, ballot: Ballot) -> Result<Acceptor>;
+
+    /// Second phase: accepts `document` and raises the clock to its epoch.
+    fn accept(
+        &mut self,
+        incarnation: Incarnation,
+        ballot: Ballot,
+        document: &Topology,
+    ) -> Result<()>;
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
+use super::acceptor::AcceptorRow;
 use super::beat::Beats;
 use super::upkeep::{Conflict, ConflictPlace, Expired, Mark, Stride, Sum};
 use super::{Entry, Get, Identity, ReseedNumber, Result};
@@ -77,14 +78,22 @@ pub struct Points {
     pub reseeding: bool,
 }
 
+/// The statements about table `topology`, inside one open transaction.
+pub trait AcceptorTable {
+    /// Its one row.
+    fn acceptor(&mut self) -> Result<AcceptorRow>;
+    /// Writes the row, whatever stands.
+    fn put_acceptor(&mut self, row: &AcceptorRow) -> Result<()>;
+}
+
 /// The statements of an engine inside one open transaction. In a writing transaction
 /// [`Tables::clock`] locks: two writing transactions of one partition are one after the other.
-pub trait Tables: Beats {
+pub trait Tables: AcceptorTable + Beats {
     /// The identity written by `found`; `None` where the database is empty.
     fn identity(&mut self) -> Result<Option<Identity>>;
     /// Creates the schema where it is missing.
     fn create(&mut self) -> Result<()>;
-    /// Writes the identity into an empty schema.
+    /// Writes the identity, but for the topology, into an empty schema.
     fn set_identity(&mut self, identity: &Identity, run: RunId) -> Result<()>;
 
     /// The run of the server that this transaction is in.

@@ -16,6 +16,7 @@ mod sqlite;
 #[path = "../support/mod.rs"]
 mod support;
 mod upkeep;
+mod voting;
 mod writing;
 
 use rstest_reuse::{self, template};

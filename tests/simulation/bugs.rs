@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use datastore::partition::acceptor::{Acceptor, Ballot};
 use datastore::partition::beat::Beat;
 use datastore::partition::memory::Transaction;
 use datastore::partition::tables::ClockRow;
@@ -14,6 +15,7 @@ use datastore::partition::{
 };
 use datastore::record::Key;
 use datastore::rules::Rule;
+use datastore::topology::{Incarnation, Topology};
 use datastore::version::{Epoch, PartitionId, RunId, Seq, Version};
 use datastore::write::{Outcome, Write};
 
@@ -235,5 +237,22 @@ impl Partition for Planted<'_> {
 
     fn conflicts(&mut self, after: Option<&ConflictPlace>, max: usize) -> Result<Vec<Conflict>> {
         self.link.conflicts(after, max)
+    }
+
+    fn acceptor(&mut self) -> Result<Acceptor> {
+        self.link.acceptor()
+    }
+
+    fn promise(&mut self, incarnation: Incarnation, ballot: Ballot) -> Result<Acceptor> {
+        self.link.promise(incarnation, ballot)
+    }
+
+    fn accept(
+        &mut self,
+        incarnation: Incarnation,
+        ballot: Ballot,
+        document: &Topology,
+    ) -> Result<()> {
+        self.link.accept(incarnation, ballot, document)
     }
 }

@@ -178,6 +178,8 @@ fn note_refusal<T>(world: &Shared, result: &Result<T>) {
         Refusal::Reseeding => "refused: reseeding",
         Refusal::RunEnded => "refused: another run",
         Refusal::SequenceExhausted => "refused: sequence exhausted",
+        Refusal::Outbid { .. } => "refused: outbid",
+        Refusal::OtherIncarnation => "refused: another incarnation",
         Refusal::Empty => "refused: empty",
     });
 }

@@ -33,6 +33,7 @@
 //! <https://dev.mysql.com/doc/refman/8.4/en/innodb-consistent-read.html>,
 //! <https://dev.mysql.com/doc/refman/8.4/en/information-functions.html#function_last-insert-id>.
 
+mod acceptor;
 mod beats;
 mod failure;
 mod line;

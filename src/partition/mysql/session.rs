@@ -271,22 +271,15 @@ impl Tables for Session<'_> {
                 what: "the database holds rows, but nothing of whose they are".into(),
             });
         }
-        let topology = &identity.topology;
-        let document = serde_json::to_string(topology).map_err(|error| PartitionError::Engine {
-            statement: statements::PUT_TOPOLOGY.name,
-            source: error.into(),
-        })?;
-        let epoch = Value::Int(topology.epoch().number().into());
+        let epoch = Value::Int(identity.topology.epoch().number().into());
         let owner = vec![
             bytes(&identity.set.0.to_be_bytes()),
             Value::Int(identity.partition.0.into()),
             Value::Int(identity.schema.into()),
-            epoch.clone(),
+            epoch,
             number(run.0),
         ];
         self.execute(&statements::PUT_OWNER, 1, owner)?;
-        let stored = vec![epoch, number(topology.digest()), bytes(document.as_bytes())];
-        self.execute(&statements::PUT_TOPOLOGY, 1, stored)?;
         Ok(())
     }
 

@@ -223,9 +223,20 @@ pub(super) static PUT_OWNER: Prepared = prepared(
        (id, set_id, partition_id, schema_version, epoch, seq, run_id, reseed, reseeding)
      VALUES (1, ?, ?, ?, ?, 0, ?, 0, 0)",
 );
-pub(super) static PUT_TOPOLOGY: Prepared = prepared(
-    "put topology",
-    "INSERT INTO topology (id, epoch, digest, document) VALUES (1, ?, ?, ?)",
+pub(super) static ACCEPTOR: Text = text(
+    "acceptor",
+    "SELECT document, digest, incarnation, promised_round, promised_by, accepted_round, accepted_by
+     FROM topology WHERE id = 1",
+);
+pub(super) static PUT_ACCEPTOR: Prepared = prepared(
+    "put acceptor",
+    "INSERT INTO topology (id, epoch, digest, incarnation, promised_round, promised_by,
+       accepted_round, accepted_by, document)
+     VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)
+     ON DUPLICATE KEY UPDATE epoch = VALUES(epoch), digest = VALUES(digest),
+       incarnation = VALUES(incarnation), promised_round = VALUES(promised_round),
+       promised_by = VALUES(promised_by), accepted_round = VALUES(accepted_round),
+       accepted_by = VALUES(accepted_by), document = VALUES(document)",
 );
 
 pub(super) static CLOCK: Text = text(

@@ -22,6 +22,7 @@
 //! Sources: <https://www.sqlite.org/wal.html>, <https://www.sqlite.org/isolation.html>,
 //! <https://www.sqlite.org/pragma.html#pragma_synchronous>.
 
+mod acceptor;
 mod beats;
 mod failure;
 mod statements;

@@ -70,6 +70,11 @@ CREATE TABLE IF NOT EXISTS "topology" (
   "id" INTEGER NOT NULL PRIMARY KEY CHECK ("id" = 1),
   "epoch" INTEGER NOT NULL,
   "digest" INTEGER NOT NULL,
+  "incarnation" INTEGER NOT NULL,
+  "promised_round" INTEGER NOT NULL,
+  "promised_by" INTEGER NOT NULL,
+  "accepted_round" INTEGER NOT NULL,
+  "accepted_by" INTEGER NOT NULL,
   "document" TEXT NOT NULL
 ) STRICT;
 

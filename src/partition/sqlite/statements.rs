@@ -44,16 +44,12 @@ static TABLES: Statement = statement(
 );
 static OWNER: Statement =
     statement("owner", "SELECT set_id, partition_id, schema_version FROM clock WHERE id = 1");
-static TOPOLOGY: Statement =
+pub(super) static TOPOLOGY: Statement =
     statement("topology", "SELECT document, digest FROM topology WHERE id = 1");
 static PUT_OWNER: Statement = statement(
     "put owner",
     "INSERT INTO clock (id, set_id, partition_id, schema_version, epoch, seq, run_id, reseed, reseeding)
      VALUES (1, ?1, ?2, ?3, ?4, 0, ?5, 0, 0)",
-);
-static PUT_TOPOLOGY: Statement = statement(
-    "put topology",
-    "INSERT INTO topology (id, epoch, digest, document) VALUES (1, ?1, ?2, ?3)",
 );
 static CLOCK: Statement = statement(
     "clock",
@@ -279,7 +275,7 @@ impl<'a> Session<'a> {
     }
 
     /// The only row, if there is one.
-    fn one<T>(
+    pub(super) fn one<T>(
         &self,
         statement: &Statement,
         params: impl Params,
@@ -374,12 +370,7 @@ impl Tables for Session<'_> {
     }
 
     fn set_identity(&mut self, identity: &Identity, run: RunId) -> Result<()> {
-        let topology = &identity.topology;
-        let document = serde_json::to_string(topology).map_err(|error| PartitionError::Engine {
-            statement: PUT_TOPOLOGY.name,
-            source: error.into(),
-        })?;
-        let epoch = topology.epoch().number();
+        let epoch = identity.topology.epoch().number();
         self.execute(
             &PUT_OWNER,
             params![
@@ -390,7 +381,6 @@ impl Tables for Session<'_> {
                 run.0.cast_signed()
             ],
         )?;
-        self.execute(&PUT_TOPOLOGY, params![epoch, topology.digest().cast_signed(), document])?;
         Ok(())
     }
 

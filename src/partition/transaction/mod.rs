@@ -6,6 +6,7 @@
 //! possible; [`upkeep`] compares rows and puts them right. The conditions named by [`Rule`] are the
 //! protective ones; each stands exactly once.
 
+mod accept;
 mod commit;
 mod page;
 mod read;
@@ -13,6 +14,7 @@ mod reseed;
 mod trim;
 mod upkeep;
 
+use super::acceptor::{Acceptor, AcceptorRow, Ballot};
 use super::beat::{self, Beat};
 use super::tables::{ClockRow, CursorRow, Tables, Transact};
 use super::upkeep::{
@@ -25,6 +27,7 @@ use super::{
 };
 use crate::record::Key;
 use crate::rules::Rule;
+use crate::topology::{Incarnation, Topology};
 use crate::vector::Vector;
 use crate::version::{Epoch, PartitionId, RunId, Version};
 use crate::write::{Outcome, Write};
@@ -42,11 +45,7 @@ impl<T: Transact> Partition for T {
             }
             let run = tables.run()?;
             tables.set_identity(identity, run)?;
-            if identity.partition.is_copy() {
-                // It serves nothing until it was seeded for the first time.
-                let clock = tables.clock()?;
-                tables.set_clock(&ClockRow { reseeding: true, ..clock })?;
-            }
+            tables.put_acceptor(&AcceptorRow::founded(identity))?;
             Ok(identity.clone())
         })
     }
@@ -165,6 +164,23 @@ impl<T: Transact> Partition for T {
     fn conflicts(&mut self, after: Option<&ConflictPlace>, max: usize) -> Result<Vec<Conflict>> {
         self.reading(|tables| tables.conflicts(after, max))
     }
+
+    fn acceptor(&mut self) -> Result<Acceptor> {
+        self.reading(accept::acceptor)
+    }
+
+    fn promise(&mut self, incarnation: Incarnation, ballot: Ballot) -> Result<Acceptor> {
+        self.writing(|tables| accept::promise(tables, incarnation, ballot))
+    }
+
+    fn accept(
+        &mut self,
+        incarnation: Incarnation,
+        ballot: Ballot,
+        document: &Topology,
+    ) -> Result<()> {
+        self.writing(|tables| accept::accept(tables, incarnation, ballot, document))
+    }
 }
 
 /// OPEN-1, K11: a committed transaction of the connection's own, before any key is written.
@@ -227,10 +243,7 @@ impl Places {
             .filter(|row| row.origin != clock.partition)
             .map(|row| (row.origin, row.cursor))
             .collect();
-        // A read copy gives no versions: it has no place of its own in any vector.
-        if !clock.partition.is_copy() {
-            vector.set(clock.partition, Version::new(clock.epoch, clock.seq));
-        }
+        vector.set(clock.partition, Version::new(clock.epoch, clock.seq));
         let floors = rows.iter().map(|row| (row.origin, row.floor)).collect();
         Ok(Self { rows, vector, floors })
     }

@@ -1,18 +1,27 @@
 //! Who takes the writes of which key: the immutable document that every front end routes by.
 //!
-//! Until the register exists the topology comes from the configuration: `init` founds it, every
-//! partition stores it with a digest, and a front end whose configuration says otherwise refuses to
-//! start. Ownership therefore does not change yet; the epoch, the fence and the slot table are here
-//! because versions, lanes and trimming already rest on them.
+//! A change makes another document ([`change`]), which the register commits ([`crate::register`]);
+//! nothing is ever changed in place. Each has a *revision*, which rises with every change, and an
+//! *epoch*, which rises with every change of ownership or of the voters: what fences rest on.
+//!
+//! The document says: the voters with their roles and states ([`voter`]), the master of each slot,
+//! the ids that were retired and are never used again, the *cuts* of takeovers ([`cut`]), and,
+//! until a change of the voters is settled, the voters before it.
+
+pub mod change;
+pub mod cut;
+pub mod slots;
+pub mod voter;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::Xxh3;
 
+use self::cut::{Cut, Cuts, SlotSet};
+pub use self::voter::{Incarnation, Role, State, Voter};
 use crate::record::Key;
-use crate::version::{Epoch, PartitionId};
+use crate::version::{Epoch, PartitionId, SetId};
 
 /// Hash slots of every set.
 pub const SLOTS: u16 = 1024;
@@ -30,62 +39,35 @@ impl Slot {
         Self((key.hash() % u64::from(SLOTS)) as u16)
     }
 
+    /// All of them, in order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..SLOTS).map(Self)
+    }
+
     /// Its place in the slot table.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// What a voter is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Owns slots: takes their writes.
-    Master,
-    /// Holds all data, owns no slot.
-    Replica,
-    /// Votes and holds no data.
-    Witness,
-}
-
-impl Role {
-    /// Whether the partition holds a full copy.
-    pub const fn holds_data(self) -> bool {
-        match self {
-            Self::Master | Self::Replica => true,
-            Self::Witness => false,
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Master => "master",
-            Self::Replica => "replica",
-            Self::Witness => "witness",
-        })
-    }
-}
-
-/// A partition of the configured set.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Voter {
-    /// Given once, never used again.
-    pub id: PartitionId,
-    /// As the configuration names it: lower case.
-    pub name: String,
-    /// What it is for.
-    pub role: Role,
-}
-
 /// The document. Immutable: a change makes another one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Topology {
     epoch: Epoch,
+    /// Rises with every change.
+    #[serde(default)]
+    revision: u64,
     voters: Vec<Voter>,
     /// The master of each slot.
     slots: Vec<PartitionId>,
+    /// Ids that are never used again.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    retired: BTreeSet<PartitionId>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    cuts: Vec<Cut>,
+    /// The voters before the last change of them; none: that change is settled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    previous: Vec<Voter>,
 }
 
 /// What cannot be a topology.
@@ -114,7 +96,7 @@ impl Topology {
         }
         let voters: Vec<Voter> = (1..)
             .zip(roles)
-            .map(|(id, (name, &role))| Voter { id: PartitionId(id), name: name.clone(), role })
+            .map(|(id, (name, &role))| Voter::new(PartitionId(id), name.clone(), role))
             .collect();
         let masters: Vec<PartitionId> = voters
             .iter()
@@ -125,29 +107,51 @@ impl Topology {
             return Err(TopologyError::NoMaster);
         }
         let slots = masters.iter().copied().cycle().take(usize::from(SLOTS)).collect();
-        Ok(Self { epoch: Epoch::FIRST, voters, slots })
+        Ok(Self {
+            epoch: Epoch::FIRST,
+            revision: 0,
+            voters,
+            slots,
+            retired: BTreeSet::new(),
+            cuts: Vec::new(),
+            previous: Vec::new(),
+        })
     }
 
-    /// The same assignment under a later epoch: what a front end proposes that meets a clock above
-    /// its topology.
+    /// The first topology of `set`: the acceptors have the incarnations that founding gives them,
+    /// whichever of two founders at once it is.
     #[must_use]
-    pub fn at_epoch(&self, epoch: Epoch) -> Self {
-        Self { epoch, ..self.clone() }
+    pub fn seeded(&self, set: SetId) -> Self {
+        let mut seeded = self.clone();
+        for voter in &mut seeded.voters {
+            let mut hash = Xxh3::new();
+            hash.update(&set.0.to_be_bytes());
+            hash.update(&voter.id.0.to_be_bytes());
+            voter.acceptor = Incarnation(hash.digest());
+        }
+        seeded
     }
 
     /// Checks a document that came from a partition.
     pub fn check(&self) -> Result<(), TopologyError> {
         let ids: BTreeSet<PartitionId> = self.voters.iter().map(|voter| voter.id).collect();
+        let names: BTreeSet<&str> = self.voters.iter().map(|voter| voter.name.as_str()).collect();
         if self.slots.len() != usize::from(SLOTS) {
             return Err(TopologyError::Damaged("the slot table has not 1024 entries"));
         }
         if ids.len() != self.voters.len() || self.voters.len() > VOTERS_MAX {
             return Err(TopologyError::Damaged("two voters have one id, or there are too many"));
         }
-        if ids.iter().any(|id| id.is_copy()) {
-            return Err(TopologyError::Damaged("a voter has the id of a read copy"));
+        if names.len() != self.voters.len() {
+            return Err(TopologyError::Damaged("two voters have one name"));
         }
-        if !self.slots.iter().all(|owner| self.voter(*owner).is_some_and(|v| v.role.holds_data())) {
+        if !ids.is_disjoint(&self.retired) {
+            return Err(TopologyError::Damaged("a voter has a retired id"));
+        }
+        let owns = |owner: &PartitionId| {
+            self.voter(*owner).is_some_and(|v| v.role.holds_data() && v.state.keeps_slots())
+        };
+        if !self.slots.iter().all(owns) {
             return Err(TopologyError::Damaged("a slot belongs to no data voter"));
         }
         Ok(())
@@ -158,14 +162,50 @@ impl Topology {
         self.epoch
     }
 
-    /// All voters, in the order of their names.
+    /// How many changes led here.
+    pub const fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// All voters, joining ones included, in the order of their names.
     pub fn voters(&self) -> &[Voter] {
         &self.voters
     }
 
-    /// The voters that hold data: masters and replicas.
+    /// The voters before the last change of them, until that is settled; else none.
+    pub fn previous(&self) -> &[Voter] {
+        &self.previous
+    }
+
+    /// The voters that hold data and count: masters and replicas, down ones included.
     pub fn data_voters(&self) -> impl Iterator<Item = &Voter> {
-        self.voters.iter().filter(|voter| voter.role.holds_data())
+        self.voters.iter().filter(|voter| voter.counts_as_holder())
+    }
+
+    /// The voters that logs are kept for: data voters, and those that are joining.
+    pub fn holding_back(&self) -> impl Iterator<Item = &Voter> {
+        let waits = |voter: &&Voter| voter.role.holds_data() && voter.state.holds_back();
+        self.voters.iter().filter(waits)
+    }
+
+    /// Ids that are never used again.
+    pub const fn retired(&self) -> &BTreeSet<PartitionId> {
+        &self.retired
+    }
+
+    /// What takeovers wrote down, oldest first.
+    pub fn cuts(&self) -> Cuts {
+        Cuts::of(&self.cuts)
+    }
+
+    /// The master of a slot.
+    pub fn owner_of(&self, slot: Slot) -> PartitionId {
+        self.slots[slot.index()]
+    }
+
+    /// The slots of a partition.
+    pub fn owned_by(&self, id: PartitionId) -> SlotSet {
+        Slot::all().filter(|slot| self.owner_of(*slot) == id).collect()
     }
 
     /// The voter with this id.
@@ -211,52 +251,4 @@ impl Topology {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::record::Space;
-
-    fn found(roles: &[(&str, Role)]) -> Result<Topology, TopologyError> {
-        Topology::found(&roles.iter().map(|&(name, role)| (name.to_owned(), role)).collect())
-    }
-
-    #[test]
-    fn masters_share_the_slots_evenly() {
-        let topology = found(&[
-            ("c", Role::Master),
-            ("a", Role::Master),
-            ("b", Role::Replica),
-            ("d", Role::Master),
-            ("w", Role::Witness),
-        ])
-        .unwrap();
-        let slots: Vec<usize> = topology.voters().iter().map(|v| topology.slots_of(v.id)).collect();
-        assert_eq!(slots, [342, 0, 341, 341, 0]);
-        assert_eq!(topology.majority(), 3);
-        assert_eq!(topology.check(), Ok(()));
-    }
-
-    #[test]
-    fn a_set_needs_a_master() {
-        assert_eq!(found(&[("a", Role::Replica)]), Err(TopologyError::NoMaster));
-    }
-
-    #[test]
-    fn the_digest_tells_names_roles_and_slots_but_not_the_epoch() {
-        let base = found(&[("a", Role::Master), ("b", Role::Master)]).unwrap();
-        assert_eq!(base.digest(), base.at_epoch(base.epoch().next()).digest());
-        for other in [
-            found(&[("a", Role::Master), ("c", Role::Master)]).unwrap(),
-            found(&[("a", Role::Master), ("b", Role::Replica)]).unwrap(),
-            found(&[("a", Role::Master)]).unwrap(),
-        ] {
-            assert_ne!(base.digest(), other.digest());
-        }
-    }
-
-    #[test]
-    fn every_key_has_a_master() {
-        let topology = found(&[("a", Role::Master), ("b", Role::Master)]).unwrap();
-        let key = Key::stored(Space::Data, "colour");
-        assert_eq!(topology.master_of(&key), topology.slots[Slot::of(&key).index()]);
-    }
-}
+mod tests;
