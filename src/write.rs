@@ -115,6 +115,11 @@ impl Write {
         !matches!(self.change, Change::Set(_)) || !unconditional || self.tell_created
     }
 
+    /// Whether the value that stands has to be read as well.
+    pub const fn needs_value(&self) -> bool {
+        matches!(self.change, Change::Merge { .. })
+    }
+
     /// Roughly what the write weighs on its way, in bytes; bounds batches.
     pub fn weight(&self) -> usize {
         let body = match &self.change {

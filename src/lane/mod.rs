@@ -71,6 +71,9 @@ pub struct LaneLimits {
     pub queue_bytes_max: usize,
     /// Writes in one transaction: beyond a few hundred the flush no longer dominates.
     pub batch_rows_max: usize,
+    /// Merges in one transaction: each holds the value that stands and the one that it becomes,
+    /// both of any size up to the largest.
+    pub batch_merges_max: usize,
     /// Bytes in one transaction, but for a single larger write.
     pub batch_bytes_max: usize,
     /// Threads of a read lane.
@@ -83,6 +86,7 @@ impl Default for LaneLimits {
             queue_max: 4096,
             queue_bytes_max: 64 << 20,
             batch_rows_max: 256,
+            batch_merges_max: 8,
             batch_bytes_max: 8 << 20,
             read_threads: 2,
         }

@@ -146,19 +146,21 @@ impl Lane {
         };
         let limits = self.parts.limits;
         let mut bytes = first.write.weight();
+        let mut merges = usize::from(first.write.needs_value());
         let mut batch = vec![first];
         while batch.len() < limits.batch_rows_max {
-            match self.requests.try_recv() {
-                Ok(request) if bytes + request.write.weight() > limits.batch_bytes_max => {
-                    self.held = Some(request);
-                    break;
-                }
-                Ok(request) => {
-                    bytes += request.write.weight();
-                    batch.push(request);
-                }
+            let request = match self.requests.try_recv() {
+                Ok(request) => request,
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
+            };
+            bytes += request.write.weight();
+            merges += usize::from(request.write.needs_value());
+            if bytes > limits.batch_bytes_max || merges > limits.batch_merges_max {
+                bytes -= request.write.weight();
+                self.held = Some(request);
+                break;
             }
+            batch.push(request);
         }
         self.waiting_bytes.fetch_sub(bytes, Ordering::SeqCst);
         Some(batch)

@@ -74,12 +74,14 @@ impl State {
         self.torn.is_empty() || self.checksum(row) == row.checksum()
     }
 
-    fn sound(&self, row: &Record) -> Result<Record> {
-        if self.is_sound(row) {
-            return Ok(row.clone());
+    /// A row, or its size where its value has more bytes than asked for.
+    fn cell(&self, row: &Record, value_bytes_max: usize) -> Cell {
+        let bytes = row.body.as_ref().map_or(0, |body| body.value.len());
+        match bytes <= value_bytes_max {
+            true if self.is_sound(row) => Cell::Row(row.clone()),
+            true => Cell::Damaged,
+            false => Cell::Large(bytes),
         }
-        let what = "its checksum does not match".to_owned();
-        Err(PartitionError::DamagedRow { key: row.key.clone(), what })
     }
 
     /// The rows, in key order.
@@ -343,17 +345,17 @@ impl Tables for Transaction<'_> {
 
     fn cells(&mut self, keys: &[&Key], value_bytes_max: usize) -> Result<HashMap<Key, Cell>> {
         let state = self.state();
-        let cell = |key: &&Key| {
+        let found = |key: &&Key| {
             let row = state.rows.get(*key)?;
-            let bytes = row.body.as_ref().map_or(0, |body| body.value.len());
-            let cell = match bytes <= value_bytes_max {
-                true if state.is_sound(row) => Cell::Row(row.clone()),
-                true => Cell::Damaged,
-                false => Cell::Large(bytes),
-            };
-            Some(((*key).clone(), cell))
+            Some(((*key).clone(), state.cell(row, value_bytes_max)))
         };
-        Ok(keys.iter().filter_map(cell).collect())
+        Ok(keys.iter().filter_map(found).collect())
+    }
+
+    fn outlines(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Cell>> {
+        let rows = &self.state().rows;
+        let found = |key: &&Key| Some(((*key).clone(), outline(rows.get(*key)?)));
+        Ok(keys.iter().filter_map(found).collect())
     }
 
     fn versions(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Version>> {
@@ -381,7 +383,7 @@ impl Tables for Transaction<'_> {
         Ok(())
     }
 
-    fn stretch(&mut self, stretch: &Stretch<'_>) -> Result<Vec<Record>> {
+    fn stretch(&mut self, stretch: &Stretch<'_>) -> Result<Vec<(Key, Cell)>> {
         let first = Key::stored(stretch.space, stretch.prefix.clone());
         let from = match stretch.after {
             Some(after) if after >= stretch.prefix => {
@@ -394,17 +396,14 @@ impl Tables for Transaction<'_> {
         let within = rows.take_while(|(key, _)| {
             key.space() == stretch.space && key.bytes().starts_with(stretch.prefix)
         });
-        let row = |(_, row): (&Key, &Record)| {
-            if stretch.values {
-                return state.sound(row);
-            }
-            let mut row = row.clone();
-            if let Some(body) = row.body.as_mut() {
-                body.value.clear();
-            }
-            Ok(row)
+        let found = |(key, row): (&Key, &Record)| {
+            let cell = match stretch.value_bytes_max {
+                Some(max) => state.cell(row, max),
+                None => outline(row),
+            };
+            (key.clone(), cell)
         };
-        within.take(stretch.rows_max).map(row).collect()
+        Ok(within.take(stretch.rows_max).map(found).collect())
     }
 
     fn expired(
@@ -471,6 +470,15 @@ impl Tables for Transaction<'_> {
         });
         Ok(())
     }
+}
+
+/// A row with an empty value.
+fn outline(row: &Record) -> Cell {
+    let mut row = row.clone();
+    if let Some(body) = &mut row.body {
+        body.value.clear();
+    }
+    Cell::Row(row)
 }
 
 /// One partition in memory; every connection sees the same.

@@ -50,11 +50,12 @@ pub struct Stretch<'a> {
     pub after: Option<&'a Bytes>,
     /// At most so many rows.
     pub rows_max: usize,
-    /// Whether values are read; else they come back empty.
-    pub values: bool,
+    /// Values of at most so many bytes are read; of a larger one only its size. `None`: no value is
+    /// read, and all come back empty.
+    pub value_bytes_max: Option<usize>,
 }
 
-/// What a point read of one key found.
+/// What was read of one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cell {
     /// The row.
@@ -145,6 +146,8 @@ pub trait Tables: AcceptorTable + Beats {
     /// The rows of these keys that exist, each whole, or only its size where the value has more
     /// than `value_bytes_max` bytes.
     fn cells(&mut self, keys: &[&Key], value_bytes_max: usize) -> Result<HashMap<Key, Cell>>;
+    /// The rows of these keys that exist, their values left empty: thus with no checksum compared.
+    fn outlines(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Cell>>;
     /// The versions of these keys' rows that exist.
     fn versions(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Version>>;
     /// Origin and version of those of these keys' rows that are tombstones.
@@ -154,7 +157,7 @@ pub trait Tables: AcceptorTable + Beats {
     /// Removes rows.
     fn remove_rows(&mut self, keys: &[&Key]) -> Result<()>;
     /// Rows in key order, tombstones included.
-    fn stretch(&mut self, stretch: &Stretch<'_>) -> Result<Vec<Record>>;
+    fn stretch(&mut self, stretch: &Stretch<'_>) -> Result<Vec<(Key, Cell)>>;
 
     /// Rows whose time is over at `now_ms`, by time, then space and key: at most `max` after
     /// `after`.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use datastore::partition::{Listing, Range};
-use datastore::record::{Body, Key, Space};
+use datastore::record::{Body, Key, Record, Space};
 use datastore::version::{Epoch, PartitionId};
 use datastore::write::Write;
 use rstest::rstest;
@@ -202,6 +202,47 @@ fn values_are_listed_only_when_asked_for_and_up_to_a_size(kind: Kind) {
     assert_eq!(cut.next.as_deref(), Some(&b"b"[..]));
     let alone = list(&mut home, &Range { after: cut.next, ..small });
     assert_eq!(keys(&alone), [b"c"], "the first row comes, however large");
+}
+
+/// Large values come one at a time; to whoever asks that makes no difference.
+#[apply(engines)]
+fn values_of_every_size_are_listed_and_scanned(kind: Kind) {
+    const LARGE: usize = 64 << 10;
+    let bed = Bed::new(kind);
+    let mut home = bed.partition(1);
+    for (n, bytes) in (0u8..).zip([LARGE + 1, 5, LARGE, 200_000, 0, 90_000, 7, 150_000]) {
+        home.write(&[set(vec![b'k', n], vec![n; bytes])]);
+    }
+    let expiring = Body { expires_at: Some(NOW_MS), ..body(vec![9; 300_000]) };
+    home.write(&[Write::set(key(&b"k\x02\xff"[..]), expiring), delete(vec![b'k', 4])]);
+    let whole = home.rows();
+    let visible: Vec<Record> =
+        whole.iter().filter(|row| row.visible(NOW_MS).is_some()).cloned().collect();
+    assert_eq!((whole.len(), visible.len()), (9, 7));
+    for bytes_max in [1, 100_000, 250_000, 1 << 20] {
+        let mut asked = Range { value_bytes_max: Some(bytes_max), ..range("k") };
+        let mut listed = Vec::new();
+        loop {
+            let page = list(&mut home, &asked);
+            let weight: usize = page.rows.iter().map(Record::weight).sum();
+            assert!(page.rows.len() <= 1 || weight <= bytes_max, "BOUND-1: {weight}");
+            listed.extend(page.rows);
+            let Some(next) = page.next else { break };
+            assert!(Some(&next) > asked.after.as_ref(), "every page moves on");
+            asked.after = Some(next);
+        }
+        assert_eq!(listed, visible, "{bytes_max}");
+        let (mut scanned, mut after) = (Vec::new(), None);
+        loop {
+            let chunk = home.connection.scan(after.as_ref(), 100, bytes_max).unwrap();
+            after = chunk.rows.last().map(|row| row.key.clone());
+            scanned.extend(chunk.rows);
+            if !chunk.more {
+                break;
+            }
+        }
+        assert_eq!(scanned, whole, "{bytes_max}");
+    }
 }
 
 #[apply(engines)]

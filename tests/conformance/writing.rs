@@ -1,5 +1,6 @@
 //! Group commits: versions, conditions, the fence, and that a refusal changes nothing.
 
+use datastore::merge::Patch;
 use datastore::partition::{Entry, Refusal};
 use datastore::record::Body;
 use datastore::version::{Epoch, PartitionId, Version};
@@ -222,4 +223,34 @@ fn commits_of_many_connections_give_every_version_once(kind: Kind) {
     let expected: Vec<Version> = (1..=4 * EACH).map(|seq| version(1, seq)).collect();
     assert_eq!(versions, expected, "VER-1");
     assert_eq!(home.log().len() as u64, 4 * EACH);
+}
+
+/// Conditions look at no value, merges do; of any size, and all in one batch.
+#[apply(engines)]
+fn large_values_are_judged_and_merged(kind: Kind) {
+    let bed = Bed::new(kind);
+    let mut home = bed.partition(1);
+    let json = |bytes: usize| format!("{{\"a\":\"{}\"}}", "x".repeat(bytes));
+    let last = home.write(&[set("large", vec![7; 300_000]), set("json", json(200_000))]);
+    let patch = Patch::parse("{\"b\":1}".into()).unwrap();
+    let merge = |name| {
+        let patch = patch.clone();
+        Write::new(key(name), Change::Merge { patch, value_bytes_max: 1 << 20 })
+    };
+    let stands = home.row(&key("large")).unwrap().version;
+    let writes = [
+        merge("json"),
+        if_match(set("large", "small"), Expected::OneOf(vec![stands])),
+        if_match(set("json", "too late"), Expected::OneOf(vec![last])),
+        merge("json"),
+        tell(set("new", "v")),
+        delete("large"),
+    ];
+    let outcomes = home.connection.commit(Epoch::FIRST, &writes).unwrap();
+    let is_written = |outcome: &Outcome| outcome.version().is_some();
+    let written: Vec<bool> = outcomes.iter().map(is_written).collect();
+    assert_eq!(written, [true, true, false, true, true, true], "{outcomes:?}");
+    let merged = String::from_utf8(home.value("json").unwrap().to_vec()).unwrap();
+    assert!(merged.starts_with("{\"a\":\"xxx") && merged.ends_with("\"b\":1}"), "{}", merged.len());
+    assert_eq!(home.value("large"), None);
 }

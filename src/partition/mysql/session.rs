@@ -12,6 +12,7 @@ use mysql::Value;
 use super::failure::Failed;
 use super::line::{Line, Reply};
 use super::params::{after_prefix, bounded, bytes, filled, key_params, number, row_params};
+use super::run::run_of;
 use super::server::ServerSettings;
 use super::statements::{
     self, Begin, Edges, KEYS_MAX, Prepared, ROWS_MAX, RowStatements, Text, rows_of_insert,
@@ -444,6 +445,20 @@ impl Tables for Session<'_> {
         Ok(cells)
     }
 
+    fn outlines(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Cell>> {
+        let mut cells = HashMap::with_capacity(keys.len());
+        self.listed(
+            |of| &of.outlines,
+            None,
+            keys,
+            |key, columns| {
+                cells.insert(key.clone(), outline(key, columns));
+                Ok(())
+            },
+        )?;
+        Ok(cells)
+    }
+
     fn versions(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Version>> {
         let mut versions = HashMap::with_capacity(keys.len());
         self.listed(
@@ -487,7 +502,7 @@ impl Tables for Session<'_> {
         self.listed(|of| &of.remove, None, keys, |_, _| Ok(()))
     }
 
-    fn stretch(&mut self, stretch: &Stretch<'_>) -> Result<Vec<Record>> {
+    fn stretch(&mut self, stretch: &Stretch<'_>) -> Result<Vec<(Key, Cell)>> {
         if stretch.rows_max == 0 {
             return Ok(Vec::new());
         }
@@ -497,9 +512,11 @@ impl Tables for Session<'_> {
             Some(_) | None => stretch.prefix.to_vec(),
         };
         let end = after_prefix(stretch.prefix);
-        let nth = 2 * usize::from(!stretch.values) + usize::from(end.is_some());
+        let values = stretch.value_bytes_max;
+        let nth = 2 * usize::from(values.is_none()) + usize::from(end.is_some());
         let prepared = &of(stretch.space).stretch[nth];
-        let mut params = vec![Value::Bytes(from)];
+        let mut params: Vec<Value> = values.map(bounded).into_iter().collect();
+        params.push(Value::Bytes(from));
         params.extend(end.map(Value::Bytes));
         params.push(bounded(stretch.rows_max));
         let rows = self.execute(prepared, 1, params)?.rows;
@@ -510,11 +527,11 @@ impl Tables for Session<'_> {
             if !key.bytes().starts_with(stretch.prefix) {
                 return Ok(None);
             }
-            let stored = Stored::read(key.clone(), &mut columns).map_err(|torn| torn.of(&key))?;
-            if !stretch.values {
-                return Ok(Some(stored.without_value()));
-            }
-            stored.whole().map_err(|torn| torn.of(&key))
+            let cell = match values {
+                Some(_) => cell(key.clone(), &mut columns)?,
+                None => outline(key.clone(), &mut columns),
+            };
+            Ok(Some((key, cell)))
         };
         let read = |row| read(row).map_err(|torn: Torn| torn.at(prepared.name)).transpose();
         rows.into_iter().filter_map(read).collect()
@@ -564,29 +581,7 @@ pub(super) fn cell(key: Key, columns: &mut Columns) -> Result<Cell, Torn> {
     })
 }
 
-/// The run of the server that the line leads to, drawn where it has none yet (which fails where the
-/// server, or the transaction, is read only); `None` where the
-/// database holds no such table. The table is not transactional, so this stands outside of any
-/// transaction.
-pub(super) fn run_of(line: &mut Line) -> Result<Option<RunId>> {
-    let asked = |line: &mut Line| -> Result<Option<Option<RunId>>> {
-        let text = &statements::RUN;
-        let row = match line.text(text.name, text.sql) {
-            Ok(replies) => replies.into_iter().next().and_then(|r| r.rows.into_iter().next()),
-            Err(failed) if failed.is_no_table() => return Ok(None),
-            Err(failed) => return Err(failed.into()),
-        };
-        let run = row.map(|row| Columns::of(row).run()).transpose();
-        Ok(Some(run.map_err(|torn| torn.at(text.name))?))
-    };
-    match asked(line)? {
-        None => return Ok(None),
-        Some(Some(run)) => return Ok(Some(run)),
-        Some(None) => {}
-    }
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).map_err(|error| PartitionError::Unreachable(Box::new(error)))?;
-    let random = Value::Int(i64::from_le_bytes(random));
-    line.execute(&statements::PUT_RUN, 1, vec![random])?;
-    Ok(asked(line)?.flatten())
+/// A row whose value was not asked for.
+fn outline(key: Key, columns: &mut Columns) -> Cell {
+    Stored::read(key, columns).map_or(Cell::Damaged, |stored| Cell::Row(stored.without_value()))
 }

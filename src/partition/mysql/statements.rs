@@ -349,6 +349,7 @@ pub(super) static CLEAR: [Text; 4] = [
 pub(super) struct RowStatements {
     pub(super) points: Prepared,
     pub(super) cells: Prepared,
+    pub(super) outlines: Prepared,
     pub(super) versions: Prepared,
     pub(super) tombstones: Prepared,
     pub(super) put: Prepared,
@@ -364,7 +365,7 @@ macro_rules! row_columns {
 }
 
 macro_rules! stretch {
-    ($name:literal, $table:literal, $value:literal, $upto:literal) => {
+    ($name:literal, $table:literal, $value:expr, $upto:literal) => {
         prepared(
             concat!($name, $table),
             concat!(
@@ -381,6 +382,13 @@ macro_rules! stretch {
     };
 }
 
+/// The value, unless it has more bytes than asked for, and its size.
+macro_rules! value_or_size {
+    () => {
+        "CASE WHEN LENGTH(d.value) <= ? THEN d.value END, LENGTH(d.value)"
+    };
+}
+
 macro_rules! row_statements {
     ($table:literal) => {
         RowStatements {
@@ -393,8 +401,8 @@ macro_rules! row_statements {
                     now_ms!(),
                     ", ",
                     row_columns!(),
-                    "CASE WHEN LENGTH(d.value) <= ? THEN d.value END, LENGTH(d.value)
-                     FROM clock c LEFT JOIN ",
+                    value_or_size!(),
+                    " FROM clock c LEFT JOIN ",
                     $table,
                     " d FORCE INDEX (PRIMARY) ON d.id IN ("
                 ),
@@ -406,7 +414,21 @@ macro_rules! row_statements {
                 concat!(
                     "SELECT ",
                     row_columns!(),
-                    "CASE WHEN LENGTH(d.value) <= ? THEN d.value END, LENGTH(d.value) FROM ",
+                    value_or_size!(),
+                    " FROM ",
+                    $table,
+                    " d FORCE INDEX (PRIMARY) WHERE d.id IN ("
+                ),
+                "?",
+                ")",
+            ),
+            // A large value lies beside its row: one that nobody looks at is not read at all.
+            outlines: listed(
+                concat!("outlines in ", $table),
+                concat!(
+                    "SELECT ",
+                    row_columns!(),
+                    "NULL, 0 FROM ",
                     $table,
                     " d FORCE INDEX (PRIMARY) WHERE d.id IN ("
                 ),
@@ -450,8 +472,8 @@ macro_rules! row_statements {
                 ")",
             ),
             stretch: [
-                stretch!("stretch of ", $table, "d.value, LENGTH(d.value)", ""),
-                stretch!("end of ", $table, "d.value, LENGTH(d.value)", " AND d.id < ?"),
+                stretch!("stretch of ", $table, value_or_size!(), ""),
+                stretch!("end of ", $table, value_or_size!(), " AND d.id < ?"),
                 stretch!("keys of ", $table, "NULL, 0", ""),
                 stretch!("end of keys of ", $table, "NULL, 0", " AND d.id < ?"),
             ],

@@ -154,7 +154,7 @@ impl Stored {
         Ok(Some(self.record))
     }
 
-    /// The row as it is read for a list of keys: nobody looks at its value.
+    /// The row as it is read where nobody looks at its value.
     pub(super) fn without_value(self) -> Record {
         self.record
     }

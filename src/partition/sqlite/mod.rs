@@ -25,6 +25,7 @@
 mod acceptor;
 mod beats;
 mod failure;
+mod rows;
 mod statements;
 mod stored;
 mod turn;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use rusqlite::{CachedStatement, Connection, Params, Row, params};
 
 use super::failure::failure;
+use super::rows::{STRETCH_KEY, of};
 use super::stored::{
     Torn, clock_row, flag, origin, record, reseed_number, stored_topology, version,
 };
@@ -97,106 +98,6 @@ static CLEAR: [Statement; 4] = [
     statement("clear change", "DELETE FROM change"),
     statement("clear cursor", "DELETE FROM cursor"),
 ];
-
-/// The statements about rows, for one of the two tables that hold some.
-struct RowStatements {
-    cell: Statement,
-    point: Statement,
-    version: Statement,
-    tombstone: Statement,
-    put: Statement,
-    remove: Statement,
-    stretch: Statement,
-    stretch_of_keys: Statement,
-}
-
-/// The place of the key behind the columns that [`record`] reads.
-const ROW_COLUMNS_KEY: usize = 7;
-
-macro_rules! row_statements {
-    ($table:literal) => {
-        RowStatements {
-            // The size comes first: a value that is too large is never read from the disk.
-            cell: statement(
-                concat!("cell of ", $table),
-                concat!(
-                    "SELECT version, origin, deleted, expires_at, content_type, checksum,
-                     CASE WHEN length(value) <= ?2 THEN value END, length(value)
-                     FROM ",
-                    $table,
-                    " WHERE id = ?1"
-                ),
-            ),
-            // One statement is one snapshot: what `serving` asks for comes along with the row.
-            point: statement(
-                concat!("point in ", $table),
-                concat!(
-                    "SELECT row.version, row.origin, row.deleted, row.expires_at, row.content_type,
-                     row.checksum, CASE WHEN length(row.value) <= ?2 THEN row.value END,
-                     length(row.value), clock.reseed, clock.reseeding
-                     FROM clock LEFT JOIN ",
-                    $table,
-                    " AS row ON row.id = ?1 WHERE clock.id = 1"
-                ),
-            ),
-            version: statement(
-                concat!("version in ", $table),
-                concat!("SELECT version FROM ", $table, " WHERE id = ?1"),
-            ),
-            tombstone: statement(
-                concat!("tombstone in ", $table),
-                concat!("SELECT origin, version FROM ", $table, " WHERE id = ?1 AND deleted = 1"),
-            ),
-            put: statement(
-                concat!("put row of ", $table),
-                concat!(
-                    "INSERT INTO ",
-                    $table,
-                    " (id, version, origin, deleted, expires_at, updated_at, checksum,
-                       content_type, value)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-                     ON CONFLICT (id) DO UPDATE SET
-                       version = excluded.version, origin = excluded.origin,
-                       deleted = excluded.deleted, expires_at = excluded.expires_at,
-                       updated_at = excluded.updated_at, checksum = excluded.checksum,
-                       content_type = excluded.content_type, value = excluded.value"
-                ),
-            ),
-            remove: statement(
-                concat!("remove row of ", $table),
-                concat!("DELETE FROM ", $table, " WHERE id = ?1"),
-            ),
-            stretch: statement(
-                concat!("stretch of ", $table),
-                concat!(
-                    "SELECT version, origin, deleted, expires_at, content_type, checksum, value, id
-                     FROM ",
-                    $table,
-                    " WHERE id >= ?1 ORDER BY id"
-                ),
-            ),
-            stretch_of_keys: statement(
-                concat!("stretch of keys of ", $table),
-                concat!(
-                    "SELECT version, origin, deleted, expires_at, content_type, checksum, x'', id
-                     FROM ",
-                    $table,
-                    " WHERE id >= ?1 ORDER BY id"
-                ),
-            ),
-        }
-    };
-}
-
-static DATA: RowStatements = row_statements!("data");
-static SYSTEM: RowStatements = row_statements!("system");
-
-const fn of(space: Space) -> &'static RowStatements {
-    match space {
-        Space::Data => &DATA,
-        Space::System => &SYSTEM,
-    }
-}
 
 /// As column `space` of table `change` tells the two apart.
 pub(super) const fn stored_space(space: Space) -> i64 {
@@ -332,12 +233,17 @@ impl<'a> Session<'a> {
 fn cell(key: &Key, row: &Row<'_>, bytes: i64, value_bytes_max: usize) -> Result<Cell, Torn> {
     match usize::try_from(bytes) {
         Ok(bytes) if bytes > value_bytes_max => Ok(Cell::Large(bytes)),
-        Ok(_) => match record(key.clone(), row, true).map_err(|torn| torn.of(key)) {
-            Ok(row) => Ok(Cell::Row(row)),
-            Err(Torn::Row(..)) => Ok(Cell::Damaged),
-            Err(torn) => Err(torn),
-        },
+        Ok(_) => whole(key, row, true),
         Err(_) => Err(Torn::out_of_range("size", bytes).of(key)),
+    }
+}
+
+/// The row that stands behind `row`, whose value is read or left empty.
+fn whole(key: &Key, row: &Row<'_>, with_value: bool) -> Result<Cell, Torn> {
+    match record(key.clone(), row, with_value).map_err(|torn| torn.of(key)) {
+        Ok(row) => Ok(Cell::Row(row)),
+        Err(Torn::Row(..)) => Ok(Cell::Damaged),
+        Err(torn) => Err(torn),
     }
 }
 
@@ -481,6 +387,16 @@ impl Tables for Session<'_> {
         Ok(cells)
     }
 
+    fn outlines(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Cell>> {
+        let mut cells = HashMap::with_capacity(keys.len());
+        for &key in keys {
+            let (outline, id) = (&of(key.space()).outline, [key.bytes().as_ref()]);
+            let found = self.one(outline, id, |row| whole(key, row, false))?;
+            cells.extend(found.map(|cell| (key.clone(), cell)));
+        }
+        Ok(cells)
+    }
+
     fn versions(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Version>> {
         let mut versions = HashMap::with_capacity(keys.len());
         for &key in keys {
@@ -533,7 +449,7 @@ impl Tables for Session<'_> {
         Ok(())
     }
 
-    fn stretch(&mut self, stretch: &Stretch<'_>) -> Result<Vec<Record>> {
+    fn stretch(&mut self, stretch: &Stretch<'_>) -> Result<Vec<(Key, Cell)>> {
         if stretch.rows_max == 0 {
             return Ok(Vec::new());
         }
@@ -543,19 +459,26 @@ impl Tables for Session<'_> {
             Some(_) | None => stretch.prefix.to_vec(),
         };
         let statements = of(stretch.space);
-        let wanted = if stretch.values { &statements.stretch } else { &statements.stretch_of_keys };
-        let mut rows = Vec::new();
-        self.each(wanted, [from], |row| {
-            let bytes = row.get_ref(ROW_COLUMNS_KEY)?.as_blob().map_err(rusqlite::Error::from)?;
+        let wanted = match stretch.value_bytes_max {
+            Some(_) => &statements.stretch,
+            None => &statements.stretch_of_keys,
+        };
+        let value_bytes_max = stretch.value_bytes_max.unwrap_or(0);
+        let mut cells = Vec::new();
+        self.each(wanted, params![from, bounded(value_bytes_max)], |row| {
+            let bytes = row.get_ref(STRETCH_KEY)?.as_blob().map_err(rusqlite::Error::from)?;
             if !bytes.starts_with(stretch.prefix) {
                 return Ok(false);
             }
             let key = Key::stored(stretch.space, Bytes::copy_from_slice(bytes));
-            let row = record(key.clone(), row, stretch.values).map_err(|torn| torn.of(&key))?;
-            rows.push(row);
-            Ok(rows.len() < stretch.rows_max)
+            let cell = match stretch.value_bytes_max {
+                Some(max) => cell(&key, row, row.get(7)?, max)?,
+                None => whole(&key, row, false)?,
+            };
+            cells.push((key, cell));
+            Ok(cells.len() < stretch.rows_max)
         })?;
-        Ok(rows)
+        Ok(cells)
     }
 
     fn expired(

@@ -49,21 +49,34 @@ fn why_not(tables: &mut dyn Tables, epoch: Epoch) -> Result<Refusal> {
     })
 }
 
-/// The rows that have to be known, and the keys of those that are damaged: one of them is no reason
-/// to refuse the others of the batch.
+/// Values up to here come with the rows that writes are judged by, so that their checksums are
+/// compared; of larger ones only those that are merged into (BOUND-1).
+const JUDGED_VALUE_BYTES: usize = 64 << 10;
+
+/// The rows that the writes are judged by, and the keys of those that are damaged: one of them is
+/// no reason to refuse the others of the batch.
 fn current_rows(
     tables: &mut dyn Tables,
     writes: &[Write],
 ) -> Result<(HashMap<Key, Record>, HashSet<Key>)> {
-    let mut keys: Vec<&Key> =
-        writes.iter().filter(|write| write.needs_current()).map(|write| &write.key).collect();
-    keys.sort_unstable();
-    keys.dedup();
+    let keys = keys_of(writes, Write::needs_current);
     let (mut rows, mut damaged) = (HashMap::new(), HashSet::new());
     if keys.is_empty() {
         return Ok((rows, damaged));
     }
-    for (key, cell) in tables.cells(&keys, usize::MAX)? {
+    let mut cells = tables.cells(&keys, JUDGED_VALUE_BYTES)?;
+    let large: Vec<Key> =
+        cells.extract_if(|_, cell| matches!(cell, Cell::Large(_))).map(|(key, _)| key).collect();
+    let merged = keys_of(writes, Write::needs_value);
+    let is_merged = |key: &&Key| merged.binary_search(key).is_ok();
+    let (merged, judged): (Vec<&Key>, Vec<&Key>) = large.iter().partition(is_merged);
+    if !merged.is_empty() {
+        cells.extend(tables.cells(&merged, usize::MAX)?);
+    }
+    if !judged.is_empty() {
+        cells.extend(tables.outlines(&judged)?);
+    }
+    for (key, cell) in cells {
         match cell {
             Cell::Row(row) => drop(rows.insert(key, row)),
             Cell::Damaged => drop(damaged.insert(key)),
@@ -72,6 +85,15 @@ fn current_rows(
         }
     }
     Ok((rows, damaged))
+}
+
+/// The keys of these of the writes, each once, in order.
+fn keys_of(writes: &[Write], which: impl Fn(&Write) -> bool) -> Vec<&Key> {
+    let mut keys: Vec<&Key> =
+        writes.iter().filter(|write| which(write)).map(|write| &write.key).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys
 }
 
 /// Takes one row ahead of the log. A row that the cursor covers counts as held: it, or something
