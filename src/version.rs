@@ -161,6 +161,21 @@ fn plain_number(text: &str) -> Option<u64> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PartitionId(pub u16);
 
+impl PartitionId {
+    /// The first id of read copies: voters' ids are below it, copies' ids at or above. So a copy,
+    /// which is no part of the topology, never has the id of a voter that is, was or will be, and
+    /// nothing that carries a copy's id is ever taken for a write.
+    pub const FIRST_COPY: Self = Self(0x8000);
+    /// The copy inside a front end. Each front end has its own and shows it to nobody, so all of
+    /// them have this one id; those below it are for copies that are provisioned.
+    pub const EMBEDDED_COPY: Self = Self(u16::MAX);
+
+    /// Whether it names a read copy.
+    pub const fn is_copy(self) -> bool {
+        self.0 >= Self::FIRST_COPY.0
+    }
+}
+
 impl fmt::Display for PartitionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

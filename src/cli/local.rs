@@ -1,22 +1,31 @@
 //! `serve`, `init`, `sync` and `config check`: the commands that open the partitions themselves.
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::runtime::Builder;
+use tokio::time::interval;
 
 use super::{CliError, Exit, table, value};
 use crate::clock::{Clock, System};
 use crate::config::Config;
 use crate::config::error::ConfigError;
 use crate::founding::Founding;
-use crate::http::wire::ReportDoc;
+use crate::http::wire_sync::ReportDoc;
+use crate::jobs::SyncJob;
 use crate::server::logging::LoggingError;
 use crate::server::open::{Engines, OpenError, Opened, missing};
 use crate::server::{self, ServeError, logging};
 use crate::sync::report::Report;
 use crate::sync::round::{Round, chain};
+
+/// How often a progress bar moves.
+const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Where the configuration is.
 #[derive(Debug, Args)]
@@ -57,6 +66,9 @@ pub struct SyncArgs {
     /// Print a JSON document
     #[arg(long)]
     json: bool,
+    /// Show the progress, and go on until nothing is left behind
+    #[arg(long)]
+    watch: bool,
 }
 
 /// `datastore config check`.
@@ -162,16 +174,21 @@ fn set_table(config: &Config, opened: &Opened) -> String {
     table::text(table)
 }
 
-/// Runs one round.
+/// Runs one round, or, with `--watch`, as many as it takes.
 pub fn sync(args: &SyncArgs) -> Result<Exit, CliError> {
     logging::start().map_err(LocalError::from)?;
     let config = args.file.load()?;
     let opened = open(&config, Founding::Never)?;
     let topology = Arc::new(ArcSwap::from_pointee(opened.set.topology.clone()));
     let clock = Arc::new(System::new());
-    let report = Round::new(opened.members(), topology, clock, config.sync.log_retention).run();
+    let started = Round::start(opened.members(), topology, clock, config.sync.log_retention)
+        .and_then(SyncJob::start)
+        .and_then(|job| Ok((job, Builder::new_current_thread().enable_time().build()?)));
+    let (job, runtime) = started.map_err(|error| LocalError::Serve(error.into()))?;
+    let report =
+        runtime.block_on(async { if args.watch { watch(&job).await } else { round(&job).await } });
     if args.json {
-        let document = serde_json::to_value(ReportDoc::new(&report));
+        let document = serde_json::to_value(ReportDoc::new(&report, job.now()));
         // Expect safety: names and numbers only.
         value::print_json(&document.expect("a report is JSON"))?;
     } else {
@@ -179,6 +196,48 @@ pub fn sync(args: &SyncArgs) -> Result<Exit, CliError> {
     }
     let failed = report.pairs.iter().any(|pair| pair.error.is_some());
     Ok(if failed { Exit::Unavailable } else { Exit::Done })
+}
+
+/// However long it takes: whoever asked may stop it at any time, nothing is lost.
+async fn round(job: &SyncJob) -> Report {
+    let report = job.run(Duration::MAX).await;
+    report.map_or_else(|| job.current(), |report| report.as_ref().clone())
+}
+
+/// Shows on standard error what is done of what is to be done, and goes on until nothing is left
+/// behind, or what is left cannot be had.
+async fn watch(job: &SyncJob) -> Report {
+    let bar = ProgressBar::new(0);
+    // Expect safety: a constant.
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} writes, {per_sec}, {eta} left");
+    bar.set_style(style.expect("the template is sound"));
+    let mut ticks = interval(WATCH_INTERVAL);
+    let (mut done, mut moved) = (0, true);
+    loop {
+        let mut round = pin!(round(job));
+        let report = loop {
+            tokio::select! {
+                report = &mut round => break report,
+                _ = ticks.tick() => show(&bar, done, &job.current()),
+            }
+        };
+        show(&bar, done, &report);
+        let rows: usize = report.pairs.iter().map(|pair| pair.rows).sum();
+        if report.is_clean() || (rows == 0 && !moved) {
+            bar.finish();
+            return report;
+        }
+        moved = rows > 0;
+        done += rows as u64;
+    }
+}
+
+/// `done`: what earlier rounds have brought.
+fn show(bar: &ProgressBar, done: u64, report: &Report) {
+    let brought: usize = report.pairs.iter().map(|pair| pair.rows).sum();
+    let lacking: u64 = report.pairs.iter().map(|pair| pair.lag.max(pair.rows as u64)).sum();
+    bar.set_length(bar.length().unwrap_or_default().max(done + lacking));
+    bar.set_position(done + brought as u64);
 }
 
 fn report_table(report: &Report) -> String {

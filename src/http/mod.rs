@@ -52,6 +52,7 @@ pub mod way;
 pub mod wire;
 pub mod wire_admin;
 pub mod wire_batch;
+pub mod wire_sync;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -147,6 +148,9 @@ impl Pieces {
                     .service(one("/metrics").to(performance::metrics))
                     .service(one("/admin/sync").to(sync::serve))
                     .service(one("/admin/service/performance").to(performance::figures))
+                    .service(one("/admin/sync/pause").to(sync::pause))
+                    .service(one("/admin/sync/resume").to(sync::resume))
+                    .service(one("/admin/operations/{id}").to(sync::operation))
                     .default_service(web::to(nothing_here)),
             );
     }

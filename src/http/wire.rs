@@ -10,7 +10,6 @@ use super::code::Code;
 use super::rfc3339;
 use crate::record::Record;
 use crate::store::Health;
-use crate::sync::report::{Pair, Report};
 
 /// RFC 9457 problem details.
 #[derive(Debug, Serialize)]
@@ -141,104 +140,4 @@ impl<'a> DegradedDoc<'a> {
 /// What a partition is for, in one word.
 fn role(health: &Health) -> String {
     health.role.map_or_else(|| "copy".to_owned(), |role| role.to_string())
-}
-
-/// What a round of sync passes did; round 0 stands for "none yet".
-#[derive(Debug, Serialize)]
-pub struct ReportDoc<'a> {
-    round: u64,
-    started_at: Option<String>,
-    took_ms: Option<u64>,
-    pairs: Vec<PairDoc<'a>>,
-}
-
-impl<'a> ReportDoc<'a> {
-    /// Before the first round.
-    pub const NONE: Self = Self { round: 0, started_at: None, took_ms: None, pairs: Vec::new() };
-
-    /// One finished round.
-    pub fn new(report: &'a Report) -> Self {
-        Self {
-            round: report.round,
-            started_at: Some(rfc3339::format(report.started_ms)),
-            took_ms: Some(u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX)),
-            pairs: report.pairs.iter().map(PairDoc::new).collect(),
-        }
-    }
-}
-
-/// One target that pulled from one source.
-#[derive(Debug, Serialize)]
-struct PairDoc<'a> {
-    target: &'a str,
-    source: Option<&'a str>,
-    rows: usize,
-    bytes: usize,
-    lag: u64,
-    /// Not measured yet.
-    age_ms: Option<u64>,
-    error: Option<&'a str>,
-}
-
-impl<'a> PairDoc<'a> {
-    fn new(pair: &'a Pair) -> Self {
-        Self {
-            target: &pair.target,
-            source: pair.source.as_deref(),
-            rows: pair.rows,
-            bytes: pair.bytes,
-            lag: pair.lag,
-            age_ms: None,
-            error: pair.error,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-    use std::time::Duration;
-
-    #[test]
-    fn a_report_has_a_row_per_pair() {
-        let pair = Pair {
-            target: "b".into(),
-            source: Some("a".into()),
-            rows: 2,
-            bytes: 300,
-            lag: 1,
-            error: None,
-        };
-        let unreachable = Pair {
-            source: None,
-            error: Some("cannot be reached"),
-            rows: 0,
-            bytes: 0,
-            lag: 0,
-            ..pair.clone()
-        };
-        let report = Report {
-            round: 7,
-            started_ms: 1_000_000_000_123,
-            took: Duration::from_millis(15),
-            pairs: vec![pair, unreachable],
-        };
-        assert_eq!(
-            serde_json::to_value(ReportDoc::new(&report)).unwrap(),
-            json!({
-                "round": 7, "started_at": "2001-09-09T01:46:40.123Z", "took_ms": 15,
-                "pairs": [
-                    {"target": "b", "source": "a", "rows": 2, "bytes": 300, "lag": 1,
-                     "age_ms": null, "error": null},
-                    {"target": "b", "source": null, "rows": 0, "bytes": 0, "lag": 0,
-                     "age_ms": null, "error": "cannot be reached"},
-                ],
-            })
-        );
-        assert_eq!(
-            serde_json::to_value(ReportDoc::NONE).unwrap(),
-            json!({"round": 0, "started_at": null, "took_ms": null, "pairs": []})
-        );
-    }
 }

@@ -201,12 +201,12 @@ fn start(
     clock: &Arc<dyn Clock>,
 ) -> Result<(Arc<Store>, Arc<SyncJob>), ServeError> {
     let topology = Arc::new(ArcSwap::from_pointee(opened.set.topology.clone()));
-    let round = Round::new(
+    let round = Round::start(
         opened.members(),
         Arc::clone(&topology),
         Arc::clone(clock),
         config.sync.log_retention,
-    );
+    )?;
     let sync = Arc::new(SyncJob::start(round)?);
     let store = Store::start(StoreParts {
         set: opened.set.set,

@@ -155,11 +155,16 @@ impl Engines {
             let (Some(voter), Some(expected)) = (voter, set.expected(name)) else { continue };
             let checked = Arc::new(Checked { engine: Arc::clone(engine), expected });
             let connect = Arc::clone(&checked) as Arc<dyn Connect>;
-            let pool = Pool::new(connect, Arc::clone(&self.clock), LaneLimits::default());
+            let limits = LaneLimits::default();
+            // Of their own: every target of a round may read from every partition at once.
+            let wide = LaneLimits { read_threads: self.configured.len(), ..limits };
+            let rounds = Pool::new(Arc::clone(&connect), Arc::clone(&self.clock), wide);
+            let pool = Pool::new(connect, Arc::clone(&self.clock), limits);
             partitions.push(Open {
                 serving: Serving { id: voter.id, name: name.as_str().into() },
                 checked,
                 pool: Arc::new(pool),
+                rounds: Arc::new(rounds),
             });
         }
         Ok(Opened { set, partitions })
@@ -177,6 +182,7 @@ struct Open {
     serving: Serving,
     checked: Arc<Checked>,
     pool: Arc<Pool>,
+    rounds: Arc<Pool>,
 }
 
 impl Opened {
@@ -198,7 +204,7 @@ impl Opened {
         let one = |open: &Open| Member {
             id: open.serving.id,
             name: Arc::clone(&open.serving.name),
-            connect: Arc::clone(&open.pool) as Arc<dyn Connect>,
+            connect: Arc::clone(&open.rounds) as Arc<dyn Connect>,
         };
         self.partitions.iter().map(one).collect()
     }

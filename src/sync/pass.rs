@@ -137,44 +137,102 @@ pub fn pull(
     if standing.reseeding {
         return Ok(pulled);
     }
-    let mut position = Position::at(&standing.vector);
+    let mut pages = Pages::above(&standing.vector, origins.clone(), limits);
     loop {
+        let step = pages.next(source, topology, barriers)?;
+        if !take_in(target, &standing, &step, &mut pulled)? {
+            return Ok(pulled);
+        }
+    }
+}
+
+/// What reading on at a source brought.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A page, durable at its source.
+    Page(Box<Page>),
+    /// The source has no more.
+    End,
+    /// The source has trimmed past the position; its floors.
+    Trimmed(Vector),
+}
+
+/// The pages of a source above a position, one after the other. What they hold does not depend on
+/// what the target makes of them, so whoever pulls may read ahead.
+#[derive(Debug)]
+pub struct Pages {
+    position: Position,
+    origins: BTreeSet<PartitionId>,
+    limits: PageLimits,
+    has_more: bool,
+}
+
+impl Pages {
+    /// What lies above `vector` in the logs of `origins`.
+    pub fn above(vector: &Vector, origins: BTreeSet<PartitionId>, limits: PageLimits) -> Self {
+        Self { position: Position::at(vector), origins, limits, has_more: true }
+    }
+
+    /// Reads the next page, and makes it durable at the source before it leaves (BAR-1).
+    pub fn next(
+        &mut self,
+        source: &mut dyn Partition,
+        topology: &Topology,
+        barriers: &Barriers,
+    ) -> Result<Step, PullError> {
+        if !self.has_more {
+            return Ok(Step::End);
+        }
         let request = PageRequest {
-            from: position.read.clone(),
-            origins: Origins::Only(origins.clone()),
+            from: self.position.read.clone(),
+            origins: Origins::Only(self.origins.clone()),
             early: true,
             rows: true,
-            entries_max: limits.entries_max,
-            bytes_max: limits.bytes_max,
+            entries_max: self.limits.entries_max,
+            bytes_max: self.limits.bytes_max,
         };
         let mut page = match source.page(&request) {
             Ok(page) => page,
             Err(PartitionError::Refused(Refusal::BelowFloor { .. })) => {
-                return below_floor(target, source, &standing).map(|()| pulled);
+                let floors = source.status().map_err(PullError::Source)?.floors;
+                return Ok(Step::Trimmed(floors));
             }
             Err(error) => return Err(PullError::Source(error)),
         };
-        position.follow(&mut page);
+        self.position.follow(&mut page);
+        self.has_more = page.cut;
         if page.is_empty() {
-            return Ok(pulled);
+            return Ok(Step::End);
         }
         barriers.pass(source, &page.source).map_err(PullError::Source)?;
         check_topology(&page, topology)?;
-        match target.apply(&page, standing.reseed) {
-            Ok(applied) => {
-                pulled.pages += 1;
-                pulled.rows += applied.rows;
-                pulled.bytes += applied.bytes;
-            }
-            // Another pass was here: what it brought need not be brought again.
-            Err(PartitionError::Refused(Refusal::CursorMoved { .. } | Refusal::Reseeding)) => {
-                return Ok(pulled);
-            }
-            Err(error) => return Err(PullError::Target(error)),
+        Ok(Step::Page(Box::new(page)))
+    }
+}
+
+/// Takes a step in at the target, which stood at `standing` when the pull began; whether the pull
+/// goes on.
+pub fn take_in(
+    target: &mut dyn Partition,
+    standing: &Status,
+    step: &Step,
+    pulled: &mut Pulled,
+) -> Result<bool, PullError> {
+    let page = match step {
+        Step::Page(page) => page,
+        Step::End => return Ok(false),
+        Step::Trimmed(floors) => return below_floor(target, floors, standing).map(|()| false),
+    };
+    match target.apply(page, standing.reseed) {
+        Ok(applied) => {
+            pulled.pages += 1;
+            pulled.rows += applied.rows;
+            pulled.bytes += applied.bytes;
+            Ok(page.cut)
         }
-        if !page.cut {
-            return Ok(pulled);
-        }
+        // Another pass was here: what it brought need not be brought again.
+        Err(PartitionError::Refused(Refusal::CursorMoved { .. } | Refusal::Reseeding)) => Ok(false),
+        Err(error) => Err(PullError::Target(error)),
     }
 }
 
@@ -182,16 +240,15 @@ pub fn pull(
 /// stalled would hold old cursors against a new floor.
 fn below_floor(
     target: &mut dyn Partition,
-    source: &mut dyn Partition,
+    floors: &Vector,
     before: &Status,
 ) -> Result<(), PullError> {
-    let floors = source.status().map_err(PullError::Source)?.floors;
     let standing = if Rule::CursorReadAgain.in_force() {
         target.status().map_err(PullError::Target)?
     } else {
         before.clone()
     };
-    match standing.vector.first_uncovered(&floors) {
+    match standing.vector.first_uncovered(floors) {
         Some((origin, _)) if !standing.reseeding => Err(PullError::BelowFloor { origin }),
         Some(_) | None => Ok(()),
     }
@@ -208,6 +265,7 @@ fn check_topology(page: &Page, topology: &Topology) -> Result<(), PullError> {
 }
 
 /// Where a pull reads on, and up to where what it has read is without a gap.
+#[derive(Debug)]
 struct Position {
     read: Vector,
     claimed: BTreeMap<PartitionId, Version>,

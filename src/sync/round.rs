@@ -1,28 +1,41 @@
-//! A round: every data partition pulls what it lacks from the others, then logs are trimmed.
+//! A round: every data partition pulls what it lacks, then logs are trimmed.
 //!
-//! Connections come from the partitions' pools, are kept for one round, and are given up after any
-//! error that leaves them in doubt. A failed pair is a row in the report, never the end of the
-//! round. One thread runs it; any number of front ends may run theirs at once.
+//! Flow: everybody is asked where they stand ([`super::standings`]); each target plans and pulls
+//! ([`super::target`]), all of them at once; when all are done, logs are trimmed ([`super::trim`]).
+//! What is shared between the threads of a job stands here: who takes part, what is known to be
+//! durable, what is paused, and the report. Forgetting all of it costs time and nothing else. Any
+//! number of front ends may run rounds at once.
+//!
+//! Voters are targets and sources. Read copies ([`PartitionId::is_copy`]) are targets only: what
+//! they are made of is disposable, so nobody else rests on it, and they hold nothing back.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
 use super::barrier::Barriers;
-use super::pass::{self, PageLimits, PullError, Pulled};
-use super::report::{Pair, Report};
-use super::trim::{self, Retention};
+use super::pass::PageLimits;
+use super::report::{Pair, Report, Trouble};
+use super::standings::Standings;
 use crate::clock::Clock;
-use crate::lane::{Connect, DEAD_AT_ONCE};
-use crate::partition::{Partition, PartitionError, Status};
+use crate::lane::Connect;
 use crate::topology::Topology;
 use crate::version::PartitionId;
 
+/// How long a partition is waited for that does not say where it stands: below anybody's deadline,
+/// above what a busy server takes for a tiny question.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a pass waits for sources none of which says anything: above what a busy server takes
+/// for a page and a barrier, below the default deadline of a request.
+pub const SILENCE_MAX: Duration = Duration::from_secs(4);
+
 /// A partition that takes part.
+#[derive(Clone)]
 pub struct Member {
-    /// Its id.
+    /// Its id; read copies have ids of their own range.
     pub id: PartitionId,
     /// Its name, for the report.
     pub name: Arc<str>,
@@ -30,279 +43,200 @@ pub struct Member {
     pub connect: Arc<dyn Connect>,
 }
 
-/// What rounds work with, and what they remember: what is known to be durable, and what was told.
-/// Forgetting all of it costs time and nothing else.
+/// What the threads of a job share.
 pub struct Round {
     members: Vec<Member>,
     topology: Arc<ArcSwap<Topology>>,
     clock: Arc<dyn Clock>,
-    barriers: Barriers,
-    retention: Retention,
-    limits: PageLimits,
-    connections: BTreeMap<PartitionId, Box<dyn Partition + Send>>,
+    log_retention: Duration,
+    pub(super) barriers: Barriers,
+    pub(super) limits: PageLimits,
+    pub(super) standings: Standings,
+    board: Mutex<Board>,
+    stopping: AtomicBool,
+}
+
+/// What is told of a pair, from pass to pass: a [`Pair`] without names.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Row {
+    pub(super) rows: usize,
+    pub(super) bytes: usize,
+    pub(super) took: Duration,
+    pub(super) lag: u64,
+    pub(super) covered_at: Option<Duration>,
+    pub(super) error: Option<&'static str>,
+    pub(super) last_error: Option<Trouble>,
+    pub(super) paused: bool,
+    pub(super) seeding: bool,
+}
+
+/// A target, and a source or, where the target itself is in trouble, none.
+type Place = (PartitionId, Option<PartitionId>);
+
+#[derive(Default)]
+struct Board {
+    rows: BTreeMap<Place, Row>,
+    /// When each target's last pass began and ended: monotonic, wall, monotonic.
+    passes: BTreeMap<PartitionId, (Duration, i64, Duration)>,
+    paused: BTreeSet<PartitionId>,
     rounds: u64,
-    /// What was last said of a target, or of a target and a source: said again only when it
-    /// changes.
-    told: BTreeMap<(PartitionId, Option<PartitionId>), &'static str>,
 }
 
 impl Round {
-    /// Rounds over `members`, the data partitions of the set.
-    pub fn new(
+    /// Rounds over `members`: the data partitions of the set, and read copies. Starts the threads
+    /// that ask them where they stand.
+    pub fn start(
         members: Vec<Member>,
         topology: Arc<ArcSwap<Topology>>,
         clock: Arc<dyn Clock>,
         log_retention: Duration,
-    ) -> Self {
-        Self {
+    ) -> std::io::Result<Self> {
+        Ok(Self {
+            standings: Standings::start(&members, &clock)?,
             members,
             topology,
             clock,
+            log_retention,
             barriers: Barriers::default(),
-            retention: Retention::new(log_retention),
             limits: PageLimits::default(),
-            connections: BTreeMap::new(),
-            rounds: 0,
-            told: BTreeMap::new(),
-        }
+            board: Mutex::default(),
+            stopping: AtomicBool::new(false),
+        })
     }
 
-    /// Runs one round.
-    pub fn run(&mut self) -> Report {
-        let (began, started_ms) = (self.clock.monotonic(), self.clock.wall_ms());
-        self.rounds += 1;
-        let topology = self.topology.load_full();
-        let mut errors: BTreeMap<PartitionId, &'static str> = BTreeMap::new();
-        let mut statuses = self.statuses(&mut errors);
-        let mut pulls: BTreeMap<(PartitionId, PartitionId), Result<Pulled, &'static str>> =
-            BTreeMap::new();
-        for target in self.member_ids() {
-            self.pull_all(target, &mut statuses, &topology, &mut pulls);
-        }
-        self.trim(&statuses, &topology);
-        // Back to where they came from: rounds may be far apart.
-        self.connections.clear();
-        Report {
-            round: self.rounds,
-            started_ms,
-            took: self.clock.monotonic().saturating_sub(began),
-            pairs: self.pairs(&statuses, &errors, &pulls),
-        }
+    /// Who takes part.
+    pub fn members(&self) -> &[Member] {
+        &self.members
     }
 
-    /// Logs trouble when it begins, changes or ends: rounds are many.
-    fn tell(
-        &mut self,
-        (target, source): (PartitionId, Option<PartitionId>),
-        trouble: Option<(&'static str, &dyn std::error::Error)>,
-    ) {
-        let known = match trouble {
-            Some((what, _)) => self.told.insert((target, source), what),
-            None => self.told.remove(&(target, source)),
-        };
-        let place = (self.name_of(target), source.map_or("", |source| self.name_of(source)));
+    /// The topology in use.
+    pub fn topology(&self) -> Arc<Topology> {
+        self.topology.load_full()
+    }
+
+    /// Time.
+    pub fn clock(&self) -> &dyn Clock {
+        self.clock.as_ref()
+    }
+
+    /// How long logs are kept for followers.
+    pub const fn log_retention(&self) -> Duration {
+        self.log_retention
+    }
+
+    /// Passes that go on end at their next page.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn member(&self, id: PartitionId) -> Option<&Member> {
+        self.members.iter().find(|member| member.id == id)
+    }
+
+    /// From now on these targets pull nothing, or pull again: that of the name, or all. `false`: no
+    /// target has the name.
+    pub fn pause(&self, target: Option<&str>, paused: bool) -> bool {
+        let named = |member: &&Member| target.is_none_or(|name| *member.name == *name);
+        let ids: Vec<PartitionId> =
+            self.members.iter().filter(named).map(|member| member.id).collect();
+        let mut board = self.board();
+        for id in &ids {
+            if paused {
+                board.paused.insert(*id);
+            } else {
+                board.paused.remove(id);
+            }
+            let rows = board.rows.iter_mut().filter(|((target, _), _)| target == id);
+            rows.for_each(|(_, row)| row.paused = paused);
+        }
+        !ids.is_empty()
+    }
+
+    pub(super) fn is_paused(&self, target: PartitionId) -> bool {
+        self.board().paused.contains(&target)
+    }
+
+    /// Changes what is told of a place, and logs trouble when it begins, changes or ends: passes
+    /// are many.
+    pub(super) fn note(&self, place: Place, change: impl FnOnce(&mut Row)) {
+        let mut board = self.board();
+        let row = board.rows.entry(place).or_default();
+        change(row);
+    }
+
+    /// Notes what went wrong at a place, or that nothing does.
+    pub(super) fn tell(&self, place: Place, trouble: Option<(&'static str, String)>) {
+        let at_ms = self.clock.wall_ms();
+        let what = trouble.as_ref().map(|(what, _)| *what);
+        let mut board = self.board();
+        let row = board.rows.entry(place).or_default();
+        let before = std::mem::replace(&mut row.error, what);
+        if let Some(what) = what {
+            row.last_error = Some(Trouble { what, at_ms });
+        }
+        drop(board);
+        let name = |id| self.member(id).map_or("", |member| &*member.name);
+        let (partition, source) = (name(place.0), place.1.map_or("", name));
         match trouble {
-            Some((what, _)) if known == Some(what) => {}
-            Some((_, error)) => {
-                let error = chain(error);
-                tracing::warn!(partition = place.0, source = place.1, %error, "sync is held up");
-            }
-            None if known.is_some() => {
-                tracing::info!(partition = place.0, source = place.1, "sync goes on");
-            }
+            Some((what, _)) if before == Some(what) => {}
+            Some((_, error)) => tracing::warn!(partition, source, %error, "sync is held up"),
+            None if before.is_some() => tracing::info!(partition, source, "sync goes on"),
             None => {}
         }
     }
 
-    fn name_of(&self, id: PartitionId) -> &str {
-        self.members.iter().find(|member| member.id == id).map_or("", |member| &member.name)
+    /// A target's pass has begun, or ended.
+    pub(super) fn passed(&self, target: PartitionId, began: (Duration, i64)) {
+        let ended = self.clock.monotonic();
+        self.board().passes.insert(target, (began.0, began.1, ended));
     }
 
-    fn member_ids(&self) -> Vec<PartitionId> {
-        self.members.iter().map(|member| member.id).collect()
+    /// One more round has come to its end: its report.
+    pub fn finish(&self) -> Report {
+        self.board().rounds += 1;
+        self.report()
     }
 
-    /// Where everybody stands; who cannot be asked is left out and told of in `errors`.
-    fn statuses(
-        &mut self,
-        errors: &mut BTreeMap<PartitionId, &'static str>,
-    ) -> BTreeMap<PartitionId, Status> {
-        let mut statuses = BTreeMap::new();
-        for id in self.member_ids() {
-            let began = self.clock.monotonic();
-            let mut status = self.with(id, |partition| partition.status());
-            let is_prompt = self.clock.monotonic().saturating_sub(began) < DEAD_AT_ONCE;
-            // A connection that stood idle may have died with its server.
-            if is_prompt && status.as_ref().is_err_and(PartitionError::lost_connection) {
-                status = self.with(id, |partition| partition.status());
+    /// What the last passes did, and those that are under way have done so far.
+    pub fn report(&self) -> Report {
+        let board = self.board();
+        let passes = || board.passes.values();
+        let began = passes().map(|(began, _, _)| *began).min().unwrap_or_default();
+        let ended = passes().map(|(_, _, ended)| *ended).max().unwrap_or_default();
+        let name = |id| self.member(id).map(|member| Arc::clone(&member.name));
+        let pair = |(&(target, source), row): (&Place, &Row)| {
+            let in_trouble = board.rows.get(&(target, None)).is_some_and(|row| row.error.is_some());
+            if in_trouble != source.is_none() {
+                return None;
             }
-            match status {
-                Ok(status) => {
-                    self.tell((id, None), None);
-                    statuses.insert(id, status);
-                }
-                Err(error) => {
-                    self.tell((id, None), Some((error.in_public(), &error)));
-                    errors.insert(id, error.in_public());
-                }
-            }
-        }
-        statuses
-    }
-
-    /// Runs `work` over the connection to a member, made first where there is none.
-    fn with<T>(
-        &mut self,
-        id: PartitionId,
-        work: impl FnOnce(&mut dyn Partition) -> Result<T, PartitionError>,
-    ) -> Result<T, PartitionError> {
-        let mut connection = self.take(id)?;
-        let result = work(connection.as_mut());
-        if !matches!(&result, Err(error) if !error.keeps_connection()) {
-            self.connections.insert(id, connection);
-        }
-        result
-    }
-
-    fn take(&mut self, id: PartitionId) -> Result<Box<dyn Partition + Send>, PartitionError> {
-        if let Some(connection) = self.connections.remove(&id) {
-            return Ok(connection);
-        }
-        let member = self.members.iter().find(|member| member.id == id);
-        member.expect("only members are asked for").connect.connect()
-    }
-
-    fn pull_all(
-        &mut self,
-        target: PartitionId,
-        statuses: &mut BTreeMap<PartitionId, Status>,
-        topology: &Topology,
-        pulls: &mut BTreeMap<(PartitionId, PartitionId), Result<Pulled, &'static str>>,
-    ) {
-        let Some(standing) = statuses.get(&target) else { return };
-        let others: Vec<Status> = statuses.values().cloned().collect();
-        for pull in pass::plan(standing, &others) {
-            let source = pull.source;
-            let result = self.pull(target, &pull, topology);
-            let trouble = result.as_ref().err().map(|error| (error.in_public(), error as _));
-            self.tell((target, Some(source)), trouble);
-            pulls.insert((target, source), result.map_err(|error| error.in_public()));
-        }
-        match self.with(target, |partition| partition.status()) {
-            Ok(status) => drop(statuses.insert(target, status)),
-            Err(_) => drop(statuses.remove(&target)),
-        }
-    }
-
-    fn pull(
-        &mut self,
-        target: PartitionId,
-        pull: &pass::Pull,
-        topology: &Topology,
-    ) -> Result<Pulled, PullError> {
-        let mut to = self.take(target).map_err(PullError::Target)?;
-        let mut from = match self.take(pull.source) {
-            Ok(from) => from,
-            Err(error) => {
-                self.connections.insert(target, to);
-                return Err(PullError::Source(error));
-            }
+            Some(Pair {
+                target: name(target)?,
+                source: source.and_then(name),
+                rows: row.rows,
+                bytes: row.bytes,
+                took: row.took,
+                lag: row.lag,
+                covered_at: row.covered_at,
+                error: row.error,
+                last_error: row.last_error,
+                paused: board.paused.contains(&target),
+                seeding: row.seeding,
+            })
         };
-        let result = pass::pull(
-            to.as_mut(),
-            from.as_mut(),
-            &pull.origins,
-            topology,
-            &self.barriers,
-            self.limits,
-        );
-        let lost = |error: &PartitionError| !error.keeps_connection();
-        if !matches!(&result, Err(PullError::Target(error)) if lost(error)) {
-            self.connections.insert(target, to);
-        }
-        if !matches!(&result, Err(PullError::Source(error)) if lost(error)) {
-            self.connections.insert(pull.source, from);
-        }
-        result
-    }
-
-    /// Trims what all voters are past and no feed was promised. Asks nobody while nothing can be
-    /// gained: an idle set is not written to.
-    fn trim(&mut self, statuses: &BTreeMap<PartitionId, Status>, topology: &Topology) {
-        let voters: Vec<PartitionId> = topology.data_voters().map(|voter| voter.id).collect();
-        let Some(standing) = voters
-            .iter()
-            .map(|id| statuses.get(id).map(|status| status.vector.clone()))
-            .reduce(|least, vector| Some(least?.meet(&vector?)))
-            .flatten()
-        else {
-            return;
-        };
-        let kept = self.retention.sample(self.clock.monotonic(), &standing);
-        let behind: Vec<PartitionId> = statuses
-            .values()
-            .filter(|status| !status.floors.covers(&kept.meet(&status.vector)))
-            .map(|status| status.partition)
-            .collect();
-        if behind.is_empty() {
-            return;
-        }
-        let allowed: Vec<_> = voters
-            .iter()
-            .map(|id| self.with(*id, |voter| trim::allowed_by(voter, topology)))
-            .collect();
-        let Ok(Some(floor)) = trim::floor(allowed) else { return };
-        let floor = floor.meet(&kept);
-        for id in behind {
-            let trimmed = self.with(id, |target| trim::apply(target, &floor, topology.epoch()));
-            match trimmed {
-                Ok(trimmed) => tracing::debug!(
-                    partition = %id, entries = trimmed.entries, tombstones = trimmed.tombstones,
-                    "trimmed"
-                ),
-                Err(error) => {
-                    tracing::warn!(partition = %id, error = %chain(&error), "could not trim");
-                }
-            }
+        Report {
+            round: board.rounds,
+            started_ms: passes().map(|(_, wall, _)| *wall).min().unwrap_or_default(),
+            took: ended.saturating_sub(began),
+            pairs: board.rows.iter().filter_map(pair).collect(),
         }
     }
 
-    fn pairs(
-        &self,
-        statuses: &BTreeMap<PartitionId, Status>,
-        errors: &BTreeMap<PartitionId, &'static str>,
-        pulls: &BTreeMap<(PartitionId, PartitionId), Result<Pulled, &'static str>>,
-    ) -> Vec<Pair> {
-        let mut pairs = Vec::new();
-        for target in &self.members {
-            let name = Arc::clone(&target.name);
-            let Some(standing) = statuses.get(&target.id) else {
-                let error = errors.get(&target.id).copied().or(Some("lost during the round"));
-                pairs.push(Pair { target: name, source: None, rows: 0, bytes: 0, lag: 0, error });
-                continue;
-            };
-            for source in self.members.iter().filter(|source| source.id != target.id) {
-                let pulled = pulls.get(&(target.id, source.id));
-                let (done, error) = match pulled {
-                    Some(Ok(done)) => (*done, None),
-                    Some(Err(error)) => (Pulled::default(), Some(*error)),
-                    None => (Pulled::default(), errors.get(&source.id).copied()),
-                };
-                let lag = statuses.get(&source.id).map_or(0, |status| {
-                    let have = standing.vector.get(source.id).seq().number();
-                    status.seq.number().saturating_sub(have)
-                });
-                pairs.push(Pair {
-                    target: Arc::clone(&name),
-                    source: Some(Arc::clone(&source.name)),
-                    rows: done.rows,
-                    bytes: done.bytes,
-                    lag,
-                    error,
-                });
-            }
-        }
-        pairs
+    fn board(&self) -> MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

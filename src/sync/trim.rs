@@ -4,14 +4,16 @@
 //! below what feeds were promised. A voter holds it back until a change of topology retires it; no
 //! front end decides that alone.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::partition::{Partition, PartitionError, Refusal, Result, Trim, Trimmed};
+use super::round::{PATIENCE, Round, chain};
+use crate::partition::{Partition, PartitionError, Refusal, Result, Status, Trim, Trimmed};
 use crate::rules::Rule;
 use crate::topology::Topology;
 use crate::vector::Vector;
-use crate::version::Epoch;
+use crate::version::{Epoch, PartitionId};
 
 /// At most so many log entries are removed in one transaction.
 pub const TRIM_ENTRIES_MAX: usize = 1000;
@@ -106,10 +108,92 @@ impl Retention {
     }
 }
 
+/// Trims everywhere after each round.
+pub struct Trimmer {
+    round: Arc<Round>,
+    retention: Retention,
+    connections: BTreeMap<PartitionId, Box<dyn Partition + Send>>,
+}
+
+impl Trimmer {
+    /// Trims the partitions of `round`.
+    pub fn new(round: Arc<Round>) -> Self {
+        let retention = Retention::new(round.log_retention());
+        Self { round, retention, connections: BTreeMap::new() }
+    }
+
+    /// Trims what all voters are past and no feed was promised. Asks nobody more than where they
+    /// stand while nothing can be gained: an idle set is not written to.
+    pub fn trim(&mut self) {
+        self.trim_all();
+        // Back to where they came from: rounds may be far apart.
+        self.connections.clear();
+    }
+
+    fn trim_all(&mut self) {
+        let topology = self.round.topology();
+        let told = self.round.standings.ask(PATIENCE);
+        let told = told.into_iter().filter_map(|(id, told)| Some((id, told.ok()?.status)));
+        let statuses: BTreeMap<PartitionId, Status> = told.collect();
+        let voters: Vec<PartitionId> = topology.data_voters().map(|voter| voter.id).collect();
+        let Some(standing) = voters
+            .iter()
+            .map(|id| statuses.get(id).map(|status| status.vector.clone()))
+            .reduce(|least, vector| Some(least?.meet(&vector?)))
+            .flatten()
+        else {
+            return;
+        };
+        let kept = self.retention.sample(self.round.clock().monotonic(), &standing);
+        let behind: Vec<PartitionId> = statuses
+            .values()
+            .filter(|status| !status.reseeding)
+            .filter(|status| !status.floors.covers(&kept.meet(&status.vector)))
+            .map(|status| status.partition)
+            .collect();
+        if behind.is_empty() {
+            return;
+        }
+        let allowed: Vec<_> =
+            voters.iter().map(|id| self.with(*id, |voter| allowed_by(voter, &topology))).collect();
+        let Ok(Some(floor)) = floor(allowed) else { return };
+        let floor = floor.meet(&kept);
+        for id in behind {
+            match self.with(id, |target| apply(target, &floor, topology.epoch())) {
+                Ok(trimmed) => tracing::debug!(
+                    partition = %id, entries = trimmed.entries, tombstones = trimmed.tombstones,
+                    "trimmed"
+                ),
+                Err(error) => {
+                    tracing::warn!(partition = %id, error = %chain(&error), "could not trim");
+                }
+            }
+        }
+    }
+
+    /// Runs `work` over the connection to a member, made first where there is none.
+    fn with<T>(
+        &mut self,
+        id: PartitionId,
+        work: impl FnOnce(&mut dyn Partition) -> Result<T>,
+    ) -> Result<T> {
+        let member = self.round.member(id).ok_or(Refusal::Empty)?;
+        let mut connection = match self.connections.remove(&id) {
+            Some(connection) => connection,
+            None => member.connect.connect()?,
+        };
+        let result = work(connection.as_mut());
+        if !matches!(&result, Err(error) if !error.keeps_connection()) {
+            self.connections.insert(id, connection);
+        }
+        result
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::version::{PartitionId, Seq, Version};
+    use crate::version::{Seq, Version};
 
     fn at(seq: u64) -> Vector {
         let version = Version::new(Epoch::FIRST, Seq::new(seq).unwrap());

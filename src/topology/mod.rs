@@ -142,6 +142,9 @@ impl Topology {
         if ids.len() != self.voters.len() || self.voters.len() > VOTERS_MAX {
             return Err(TopologyError::Damaged("two voters have one id, or there are too many"));
         }
+        if ids.iter().any(|id| id.is_copy()) {
+            return Err(TopologyError::Damaged("a voter has the id of a read copy"));
+        }
         if names.len() != self.voters.len() {
             return Err(TopologyError::Damaged("two voters have one name"));
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rstest::rstest;
+use serde_json::json;
 
 use super::fixture::{Front, LIMITS, delete, get, post, put};
 use datastore::http::HttpLimits;
@@ -78,21 +79,91 @@ async fn a_round_is_run_on_request_and_reported() {
     assert_eq!(pairs.iter().map(|pair| pair["rows"].as_u64().unwrap()).sum::<u64>(), 40);
     for pair in pairs {
         assert_eq!((&pair["lag"], pair["error"].is_null()), (&serde_json::json!(0), true));
-        assert!(pair["age_ms"].is_null() && pair["bytes"].is_u64(), "{pair}");
+        assert!(pair["age_ms"].is_u64() && pair["bytes"].is_u64(), "{pair}");
+        assert!(pair["took_ms"].is_u64() && pair["last_error"].is_null(), "{pair}");
         assert!(pair["target"].is_string() && pair["source"].is_string(), "{pair}");
     }
     assert_eq!(front.get("/admin/sync").await.json(), doc);
 }
 
 #[actix_web::test]
-async fn who_does_not_wait_is_told_that_the_round_goes_on() {
+async fn who_does_not_wait_is_told_where_the_round_is_told_of() {
     let front = Front::new();
     let answer = front.ask(post("/admin/sync?wait=0s")).await;
-    // A round over nothing may be through at once.
-    assert!([200, 202].contains(&answer.status.as_u16()), "{answer:?}");
-    if answer.status == 202 {
-        assert!(answer.json()["message"].as_str().unwrap().contains("goes on"));
+    assert_eq!(answer.status, 202, "a round takes longer than nothing");
+    let doc = answer.json();
+    assert_eq!((&doc["kind"], &doc["state"]), (&json!("sync"), &json!("running")));
+    let operation = doc["operation"].as_str().unwrap();
+    assert_eq!(answer.header("location"), operation);
+    front.round().await;
+    let doc = front.get(operation).await.json();
+    assert_eq!(doc["state"], "done");
+    assert_eq!(doc["report"]["pairs"].as_array().unwrap().len(), 6, "{doc}");
+    for other in ["sync-0-1", "sync", "restore-1"] {
+        let answer = front.get(&format!("/admin/operations/{other}")).await;
+        answer.assert_problem(404, "unknown-path");
     }
+    let later = format!("{operation}000");
+    front.get(&later).await.assert_problem(404, "unknown-path");
+}
+
+#[actix_web::test]
+async fn a_paused_target_falls_behind_and_catches_up() {
+    let front = Front::new();
+    let key = front.key_of("a");
+    front.round().await;
+    let paused = front.ask(post("/admin/sync/pause?target=b")).await;
+    assert_eq!(paused.status, 200);
+    front.put(&format!("/bucket/{key}"), "v").await;
+    front.clock.advance_ms(700);
+    let pair = |report: serde_json::Value, target: &str| {
+        let pairs = report["pairs"].as_array().unwrap().clone();
+        let is = |pair: &&serde_json::Value| pair["target"] == target && pair["source"] == "a";
+        pairs.iter().find(is).unwrap().clone()
+    };
+    let report = front.ask(post("/admin/sync?wait=10s")).await.json();
+    let (b, c) = (pair(report.clone(), "b"), pair(report, "c"));
+    assert_eq!((&b["paused"], &b["rows"]), (&json!(true), &json!(0)), "{b}");
+    assert!(b["lag"].as_u64().unwrap() > 0, "{b}");
+    assert_eq!(b["age_ms"], 700, "{b}");
+    assert_eq!((&c["paused"], &c["rows"], &c["age_ms"]), (&json!(false), &json!(1), &json!(0)));
+    // It grows as time goes by, without another round.
+    front.clock.advance_ms(300);
+    let b = pair(front.get("/admin/sync").await.json(), "b");
+    assert_eq!(b["age_ms"], 1000, "{b}");
+    let at_b = format!("/bucket/{key}?partition=b");
+    assert_eq!(front.get(&at_b).await.status, 404);
+
+    assert_eq!(front.ask(post("/admin/sync/resume")).await.status, 200);
+    front.round().await;
+    assert_eq!(front.get(&at_b).await.status, 200);
+    let unknown = front.ask(post("/admin/sync/pause?target=d")).await;
+    unknown.assert_problem(400, "unknown-partition");
+    front.get("/admin/sync/pause").await.assert_problem(405, "method-not-allowed");
+}
+
+#[actix_web::test]
+async fn an_error_is_told_with_its_time_and_remembered() {
+    let front = Front::new();
+    front.set_up("c", false);
+    let report = front.ask(post("/admin/sync?wait=10s")).await.json();
+    let of = |report: &serde_json::Value, target: &str| -> Vec<serde_json::Value> {
+        let pairs = report["pairs"].as_array().unwrap().clone();
+        pairs.into_iter().filter(|pair| pair["target"] == target).collect()
+    };
+    let c = of(&report, "c");
+    assert_eq!(c.len(), 1, "{report}");
+    assert!(c[0]["source"].is_null() && c[0]["error"] == "unreachable", "{report}");
+    let from_c: Vec<_> = of(&report, "b").into_iter().filter(|p| p["source"] == "c").collect();
+    assert_eq!(from_c[0]["error"], "unreachable", "{report}");
+    assert!(from_c[0]["last_error"]["at"].as_str().unwrap().ends_with('Z'), "{report}");
+    front.set_up("c", true);
+    front.round().await;
+    let report = front.get("/admin/sync").await.json();
+    assert_eq!(of(&report, "c").len(), 2, "{report}");
+    let b = of(&report, "b");
+    let from_c = b.iter().find(|pair| pair["source"] == "c").unwrap();
+    assert!(from_c["error"].is_null() && from_c["last_error"]["what"] == "unreachable", "{b:?}");
 }
 
 #[rstest]

@@ -285,7 +285,7 @@ fn store_over(
     }
     let topology = Arc::new(ArcSwap::from_pointee(topology));
     let retention = Duration::from_secs(60);
-    let round = Round::new(members, Arc::clone(&topology), Arc::clone(clock), retention);
+    let round = Round::start(members, Arc::clone(&topology), Arc::clone(clock), retention);
     Store::start(StoreParts {
         set: SetId(7),
         topology,
@@ -293,7 +293,7 @@ fn store_over(
         clock: Arc::clone(clock),
         deadline: Duration::from_secs(10),
         ack_timeout: Duration::from_secs(1),
-        sync: Arc::new(SyncJob::start(round).unwrap()),
+        sync: Arc::new(SyncJob::start(round.unwrap()).unwrap()),
         eager: false,
         limits: LaneLimits::default(),
     })

@@ -21,7 +21,7 @@ use crate::world::{Setup, Shared};
 pub const A: PartitionId = PartitionId(1);
 const B: PartitionId = PartitionId(2);
 const C: PartitionId = PartitionId(3);
-pub const COPY: PartitionId = PartitionId(100);
+pub const COPY: PartitionId = PartitionId::EMBEDDED_COPY;
 
 /// A stopped operation of a script.
 pub struct Held(usize);
@@ -40,7 +40,10 @@ impl Script {
         world.get().stops = 100;
         world.get().pooled = Some(false);
         world.get().entries_max = Some(100);
-        Self { history: History::new(world.clone()), world, held: 0 }
+        let script = Self { history: History::new(world.clone()), world, held: 0 };
+        // A copy serves, and takes pages, once it was seeded: here from one that knows nobody yet.
+        script.run(0, |net| operations::run_reseed(net, C));
+        script
     }
 
     /// The `nth` key of master 1.
@@ -348,6 +351,22 @@ fn k2_page_into_a_reseed(s: &mut Script) {
     s.finish();
 }
 
+/// The source of a reseed trims past the noted vector; then a page from one that has not trimmed
+/// brings a tombstone that the copy takes for collected.
+fn reseed_below_a_floor(s: &mut Script) {
+    s.set(0, 0);
+    s.sync_voters(0);
+    let reseed = s.hold(1, |net| operations::run_reseed(net, A));
+    s.until(&reseed, Stop::Visible(COPY));
+    s.step(&reseed);
+    s.until(&reseed, Stop::Before(COPY));
+    s.delete(0, 0);
+    s.sync_voters(0);
+    s.trim(0, &[A]);
+    s.finish();
+    s.pull(0, COPY, B);
+}
+
 /// The source of a reseed loses what the noted vector covers.
 fn k2_source_restarted(s: &mut Script) {
     s.set(0, 0);
@@ -531,6 +550,7 @@ pub const HOLES: &[Hole] = &[
     ("K1", k1_log_of_a_reseed, &[Rule::ReseedLog]),
     ("K2: two reseeds", k2_two_reseeds, &[Rule::ReseedNumber]),
     ("K2: a page into a reseed", k2_page_into_a_reseed, &[Rule::ApplyReseed]),
+    ("a reseed below a floor", reseed_below_a_floor, &[Rule::ReseedAgain]),
     ("K2: the source restarts", k2_source_restarted, &[Rule::ReseedSource]),
     ("K6", k6_row_above_the_page, &[Rule::RowEntry]),
     ("K8", k8_undurable_cursor, &[Rule::TrimBarrier]),

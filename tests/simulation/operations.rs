@@ -1,7 +1,7 @@
 //! What front ends do: each function is one operation, over connections that stop.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use datastore::lane::batch::{self, BatchError};
 use datastore::partition::{Found, Get, Partition, PartitionError, Status};
 use datastore::record::{Key, Record};
 use datastore::session::{self, Seen, SessionError};
-use datastore::sync::pass::{self, PageLimits, Pull, PullError};
+use datastore::sync::pass::{self, PageLimits, Pages, Pull, PullError, Pulled, Step};
 use datastore::sync::{reseed, trim};
 use datastore::topology::Topology;
 use datastore::vector::Vector;
@@ -210,6 +210,17 @@ impl Drop for LaneGuard<'_> {
 pub fn pass(net: &Net<'_>, target: PartitionId) {
     let Ok(mut to) = net.pooled(target) else { return };
     let Ok(standing) = to.status() else { return };
+    if standing.reseeding {
+        // A copy that joins, or whose seed broke off; voters never are.
+        let source = {
+            let mut world = net.world.get();
+            world.count("a copy was seeded by its pass");
+            let nth = world.setup.masters + world.setup.replicas;
+            let nth = world.rng.usize(..nth);
+            world.servers[nth].id
+        };
+        return run_reseed(net, source);
+    }
     let others: Vec<PartitionId> =
         net.world.get().ids().into_iter().filter(|id| *id != target).collect();
     let mut statuses: Vec<Status> = Vec::new();
@@ -237,7 +248,19 @@ fn pull(net: &Net<'_>, to: &mut Planted<'_>, pull: &Pull) {
         (front.topology.clone(), Rc::clone(&front.barriers))
     };
     let limits = limits(net);
-    let result = pass::pull(to, &mut from, &pull.origins, &topology, &barriers, limits);
+    // Not in scripts, which know what comes when.
+    let ahead = {
+        let mut world = net.world.get();
+        let drawn = world.rng.usize(..3);
+        if world.pooled.is_none() { drawn } else { 0 }
+    };
+    let result = if ahead == 0 {
+        pass::pull(to, &mut from, &pull.origins, &topology, &barriers, limits)
+    } else {
+        net.world.get().count("a pull read ahead");
+        let next = |pages: &mut Pages| pages.next(&mut from, &topology, &barriers);
+        pull_ahead(to, pull, limits, ahead, next)
+    };
     net.world.get().note(|| format!("{target} pulls {pull:?}: {result:?}"));
     match result {
         Ok(pulled) if pulled.pages > 1 => net.world.get().count("a pull of several pages"),
@@ -248,6 +271,33 @@ fn pull(net: &Net<'_>, to: &mut Planted<'_>, pull: &Pull) {
             net.world.get().refresh(net.front);
         }
         Err(PullError::Source(_) | PullError::Target(_)) => {}
+    }
+}
+
+/// The project's own pull, with up to `ahead` pages read before the first of them is taken in.
+fn pull_ahead(
+    to: &mut Planted<'_>,
+    pull: &Pull,
+    limits: PageLimits,
+    ahead: usize,
+    mut next: impl FnMut(&mut Pages) -> Result<Step, PullError>,
+) -> Result<Pulled, PullError> {
+    let standing = to.status().map_err(PullError::Target)?;
+    let mut pulled = Pulled::default();
+    if standing.reseeding {
+        return Ok(pulled);
+    }
+    let mut pages = Pages::above(&standing.vector, pull.origins.clone(), limits);
+    let mut read: VecDeque<Step> = VecDeque::new();
+    loop {
+        let goes_on = |step: &Step| matches!(step, Step::Page(_));
+        while read.len() <= ahead && read.back().is_none_or(goes_on) {
+            read.push_back(next(&mut pages)?);
+        }
+        let Some(step) = read.pop_front() else { return Ok(pulled) };
+        if !pass::take_in(to, &standing, &step, &mut pulled)? {
+            return Ok(pulled);
+        }
     }
 }
 

@@ -96,6 +96,8 @@ const SOMETIMES: &[&str] = &[
     "an outcome stayed unknown",
     "a batch of several writes",
     "a pull of several pages",
+    "a pull read ahead",
+    "a copy was seeded by its pass",
     "a copy fell below a floor",
     "a reseed came to its end",
     "a reseed has to begin again",

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use datastore::clock::Manual;
-use datastore::partition::acceptor::AcceptorRow;
 use datastore::partition::memory::{State, Transaction};
 use datastore::partition::tables::{Tables, Transact};
 use datastore::partition::{Identity, Partition, Result, SCHEMA_VERSION, Status};
@@ -71,6 +70,21 @@ impl Transact for View<'_> {
     }
 }
 
+/// A state that nobody else sees yet.
+struct New<'a>(&'a mut State);
+
+impl Transact for New<'_> {
+    const VISIBLE_IS_DURABLE: bool = true;
+
+    fn reading<T>(&mut self, work: impl FnOnce(&mut dyn Tables) -> Result<T>) -> Result<T> {
+        Transaction::reading(self.0, RunId(0), 0).run(work)
+    }
+
+    fn writing<T>(&mut self, work: impl FnOnce(&mut dyn Tables) -> Result<T>) -> Result<T> {
+        Transaction::writing(self.0, RunId(0), 0).run(work)
+    }
+}
+
 /// How a history is set up.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
@@ -127,7 +141,7 @@ impl Shared {
         });
         let topology = Topology::found(&names.collect()).unwrap();
         let voters = topology.voters().iter().map(|voter| (voter.id, true));
-        let ids: Vec<_> = voters.chain([(PartitionId(100), false)]).collect();
+        let ids: Vec<_> = voters.chain([(PartitionId::EMBEDDED_COPY, false)]).collect();
         let servers = ids.into_iter().map(|(id, is_voter)| server(id, is_voter, &topology));
         let fronts = (0..setup.fronts).map(|_| Front::new(&topology)).collect();
         Self(Rc::new(RefCell::new(World {
@@ -162,12 +176,7 @@ fn server(id: PartitionId, is_voter: bool, topology: &Topology) -> Server {
     let identity =
         Identity { set: SET, partition: id, schema: SCHEMA_VERSION, topology: topology.clone() };
     let mut state = State::default();
-    Transaction::writing(&mut state, RunId(0), 0)
-        .run(|tables| {
-            tables.set_identity(&identity, RunId(0))?;
-            tables.put_acceptor(&AcceptorRow::founded(&identity))
-        })
-        .unwrap();
+    New(&mut state).found(&identity).unwrap();
     let state = Rc::new(state);
     Server {
         id,

@@ -45,6 +45,11 @@ impl<T: Transact> Partition for T {
             }
             let run = tables.run()?;
             tables.set_identity(identity, run)?;
+            if identity.partition.is_copy() {
+                // It serves nothing until it was seeded for the first time.
+                let clock = tables.clock()?;
+                tables.set_clock(&ClockRow { reseeding: true, ..clock })?;
+            }
             tables.put_acceptor(&AcceptorRow::founded(identity))?;
             Ok(identity.clone())
         })
@@ -243,7 +248,10 @@ impl Places {
             .filter(|row| row.origin != clock.partition)
             .map(|row| (row.origin, row.cursor))
             .collect();
-        vector.set(clock.partition, Version::new(clock.epoch, clock.seq));
+        // A read copy gives no versions: it has no place of its own in any vector.
+        if !clock.partition.is_copy() {
+            vector.set(clock.partition, Version::new(clock.epoch, clock.seq));
+        }
         let floors = rows.iter().map(|row| (row.origin, row.floor)).collect();
         Ok(Self { rows, vector, floors })
     }
