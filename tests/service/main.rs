@@ -12,6 +12,7 @@ mod process;
 mod readme;
 mod refusals;
 mod requests;
+mod room;
 mod servers;
 mod shutdown;
 mod unit;

@@ -96,6 +96,11 @@ impl Service {
         self.address
     }
 
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its base address.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)

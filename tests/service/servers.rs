@@ -11,12 +11,14 @@ use datastore::http::paths;
 use datastore::record::{Key, Space};
 use datastore::topology::{Role, Topology};
 use fastrand::Rng;
+use mysql::prelude::Queryable;
 use tempfile::TempDir;
 
 use super::client::Connection;
 use super::crash::{Attempt, History, agree, version_of};
 use super::process::{BOUND, Service, until};
 use super::support::mariadb::Server;
+use super::support::proxy::{Proxy, Strike};
 
 const WRITERS: u64 = 6;
 const OWN_KEYS: u64 = 40;
@@ -206,4 +208,52 @@ fn a_master_that_stops_answering_holds_up_its_own_writes_only_and_these_for_the_
     until("it takes writes again", || matches!(put(address, &key_of(0), "after"), 201 | 204));
     assert!(clock.monotonic() < BOUND);
     service.stop();
+}
+
+/// A front end that is stopped inside its transaction holds the clock of a master; the server ends
+/// that after 5 s, and others go on.
+#[test]
+fn a_front_end_stopped_inside_its_transaction_holds_up_others_for_a_while_only() {
+    let server = Server::start();
+    let database = server.database();
+    let proxy = Proxy::to(server.port());
+    let url = |port: u16| {
+        server.url_text(&database).replace(&format!(":{}/", server.port()), &format!(":{port}/"))
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let front_end = |port: u16| {
+        Service::start_with(folder.path(), &[("DATASTORE__PARTITION__STORE_1__URL", &url(port))])
+    };
+    let (stopped, other) = (front_end(proxy.port()), front_end(server.port()));
+    assert_eq!(put(stopped.address(), "k", "before"), 201);
+    assert_eq!(put(other.address(), "k", "before"), 204);
+    // Fence and sequence are taken, and with them the lock; what follows never comes.
+    proxy.strike_with("LAST_INSERT_ID", Strike::HoldAnswer);
+    let (clock, address) = (System::new(), stopped.address());
+    thread::scope(|scope| {
+        let held = scope.spawn(move || put(address, "k", "of the stopped one"));
+        proxy.wait_until_struck();
+        stopped.signal("STOP");
+        // The answer is there; nobody takes it.
+        proxy.heal();
+        until("its transaction stands open", || {
+            let mut admin = server.admin();
+            let open = "SELECT COUNT(*) FROM information_schema.innodb_trx";
+            admin.query_first::<u64, _>(open).unwrap() > Some(0)
+        });
+        let began = clock.monotonic();
+        until("another front end writes", || put(other.address(), "k", "of the other") == 204);
+        let blocked = clock.monotonic() - began;
+        println!("blocked for {blocked:?}");
+        if std::env::var_os("DATASTORE_KILL_ROUNDS").is_some() {
+            assert!(blocked < BACK + Duration::from_secs(1), "{blocked:?}");
+        }
+        stopped.signal("CONT");
+        assert_eq!(held.join().unwrap(), 503, "its commit was never sent");
+    });
+    let read = other.connect().get("/bucket/k");
+    assert_eq!((read.status, read.text()), (200, "of the other"), "{read:?}");
+    until("it writes again", || put(stopped.address(), "k", "after") == 204);
+    stopped.stop();
+    other.stop();
 }

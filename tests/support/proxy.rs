@@ -50,11 +50,29 @@ pub enum Strike {
     HoldAnswer,
 }
 
+/// Which command is struck.
+#[derive(Clone, Copy, Debug)]
+enum Target {
+    /// After so many others.
+    Nth(usize),
+    /// The first one with these bytes in it.
+    With(&'static str),
+}
+
+impl Target {
+    fn is(self, nth: usize, command: &[u8]) -> bool {
+        match self {
+            Self::Nth(at) => at == nth,
+            Self::With(text) => command.windows(text.len()).any(|part| part == text.as_bytes()),
+        }
+    }
+}
+
 struct State {
     to_server: Traffic,
     to_client: Traffic,
-    /// After how many commands to strike, and how.
-    strike: Option<(usize, Strike)>,
+    /// What to strike, and how.
+    strike: Option<(Target, Strike)>,
     /// Whether it struck.
     has_struck: bool,
     /// Commands since the last [`Proxy::strike_at`].
@@ -137,8 +155,17 @@ impl Proxy {
 
     /// Strikes at the `nth` command from now on, counted from 0 over all connections; once.
     pub fn strike_at(&self, nth: usize, strike: Strike) {
+        self.strike(Target::Nth(nth), strike);
+    }
+
+    /// Strikes at the next command with `text` in it; once.
+    pub fn strike_with(&self, text: &'static str, strike: Strike) {
+        self.strike(Target::With(text), strike);
+    }
+
+    fn strike(&self, target: Target, strike: Strike) {
         let mut state = self.shared.state();
-        state.strike = Some((nth, strike));
+        state.strike = Some((target, strike));
         state.has_struck = false;
         state.commands = 0;
     }
@@ -249,12 +276,12 @@ impl Shared {
     }
 
     /// Counts a command; what strikes it.
-    fn command(&self) -> Option<Strike> {
+    fn command(&self, packet: &[u8]) -> Option<Strike> {
         let mut state = self.state();
         let nth = state.commands;
         state.commands += 1;
-        let (at, strike) = state.strike?;
-        if at != nth {
+        let (target, strike) = state.strike?;
+        if !target.is(nth, packet) {
             return None;
         }
         state.strike = None;
@@ -338,7 +365,7 @@ impl Link {
                 return;
             }
             let set = |now| *fate.lock().unwrap_or_else(PoisonError::into_inner) = now;
-            let strike = if number == 0 { self.shared.command() } else { None };
+            let strike = if number == 0 { self.shared.command(&packet) } else { None };
             let goes_on = match strike {
                 None => self.send(Way::ToServer, &packet),
                 Some(Strike::CutBefore) => false,
