@@ -17,7 +17,7 @@ use datastore::record::Key;
 use datastore::rules::Rule;
 use datastore::topology::{Incarnation, Topology};
 use datastore::version::{Epoch, PartitionId, RunId, Seq, Version};
-use datastore::write::{Outcome, Write};
+use datastore::write::{Condition, Outcome, Write};
 
 use crate::link::Link;
 use crate::world::{Server, World};
@@ -45,6 +45,8 @@ pub enum Bug {
     TombstonesCollectedAtOnce,
     /// A copied row is damaged on its way.
     RowDamaged,
+    /// A write goes through whatever it was to replace.
+    ConditionIgnored,
 }
 
 /// What is planted in a history.
@@ -70,6 +72,7 @@ pub const PLANTS: &[(Plant, &str)] = &[
     (Plant::Bug(Bug::FeedAhead), "FEED-1"),
     (Plant::Bug(Bug::TombstonesCollectedAtOnce), "DEL-1"),
     (Plant::Bug(Bug::RowDamaged), "CONV-1"),
+    (Plant::Bug(Bug::ConditionIgnored), "EXACT"),
     (Plant::Without(&[Rule::TrimAllVoters]), "FLOOR"),
     (Plant::Without(&[Rule::RaiseClock]), "LIVE"),
 ];
@@ -149,7 +152,11 @@ impl Partition for Planted<'_> {
     }
 
     fn commit(&mut self, epoch: Epoch, writes: &[Write]) -> Result<Vec<Outcome>> {
-        self.link.commit(epoch, writes)
+        if !self.has(Bug::ConditionIgnored) {
+            return self.link.commit(epoch, writes);
+        }
+        let heedless = |write: &Write| Write { condition: Condition::NONE, ..write.clone() };
+        self.link.commit(epoch, &writes.iter().map(heedless).collect::<Vec<_>>())
     }
 
     fn push(&mut self, push: &Push) -> Result<()> {

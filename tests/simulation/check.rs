@@ -8,6 +8,7 @@ use datastore::clock::Clock as _;
 use datastore::partition::{Partition, Status};
 use datastore::record::{Key, Record};
 use datastore::version::{Epoch, PartitionId, Seq, Version};
+use datastore::write::{Expected, Write};
 
 use crate::world::{View, World, live_rows};
 
@@ -34,6 +35,16 @@ pub struct Ledger {
     told: BTreeMap<(PartitionId, Version), Key>,
     /// Per key, the greatest version acknowledged so far.
     newest_acknowledged: BTreeMap<Key, Version>,
+    /// Acknowledged writes that named what they replace.
+    replaced: Vec<Replaced>,
+}
+
+/// A write that named the version it was to replace, and was acknowledged.
+struct Replaced {
+    key: Key,
+    origin: PartitionId,
+    named: Version,
+    by: Version,
 }
 
 impl Ledger {
@@ -157,6 +168,38 @@ impl World {
             write.by_majority |= by_majority;
         }
         self.check_acknowledged();
+    }
+
+    /// Remembers which version an acknowledged write has named.
+    pub fn note_condition(&mut self, write: &Write, origin: PartitionId, by: Version) {
+        if let Some(Expected::OneOf(named)) = &write.condition.if_match {
+            self.count("a write replaced what it named");
+            let (key, named) = (write.key.clone(), named[0]);
+            self.ledger.replaced.push(Replaced { key, origin, named, by });
+        }
+    }
+
+    /// EXACT: nothing that stands or was acknowledged lies between what was named and what
+    /// replaced it.
+    fn check_conditions(&mut self) {
+        let mut found = Vec::new();
+        for Replaced { key, origin, named, by } in &self.ledger.replaced {
+            let between = |version: &Version| named < version && version < by;
+            let told =
+                self.ledger.told.iter().any(|((other, version), told)| {
+                    other == origin && told == key && between(version)
+                });
+            let written = self.ledger.by_key.get(&(key.clone(), *origin));
+            let stood = |version: &Version| !self.ledger.writes[&(*origin, *version)].lost;
+            let stands = written
+                .is_some_and(|all| all.iter().any(|version| between(version) && stood(version)));
+            if told || stands {
+                found.push(format!("{by} of {key:?} was to replace {named}, and replaced another"));
+            }
+        }
+        for detail in found {
+            self.violate("EXACT", detail);
+        }
     }
 
     /// ACK-1: what was acknowledged is durable where it was promised.
@@ -303,9 +346,10 @@ impl World {
         }
     }
 
-    /// CONV-1, DEL-1, ACK-1 and FEED-1, once faults have stopped and passes have run.
+    /// CONV-1, DEL-1, ACK-1, EXACT and FEED-1, once faults have stopped and passes have run.
     pub fn check_quiet(&mut self) {
         self.check_acknowledged();
+        self.check_conditions();
         let states: Vec<_> =
             self.servers.iter().map(|server| (server.id, Rc::clone(&server.visible))).collect();
         let (first, reference) = &states[0];

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 
 use corosensei::stack::DefaultStack;
 use corosensei::{Coroutine, CoroutineResult};
-use datastore::record::Body;
+use datastore::merge::Patch;
+use datastore::record::{Body, Key};
 use datastore::rules::{Rule, ablation};
 use datastore::version::PartitionId;
-use datastore::write::{Condition, Expected, Write};
+use datastore::write::{Change, Condition, Expected, Write};
 
 use crate::bugs::{Bug, Plant};
 use crate::front::Session;
 use crate::link::{Net, Stop};
 use crate::operations;
-use crate::world::{Setup, Shared, Violation};
+use crate::world::{Setup, Shared, Violation, World};
 
 /// Steps of a history.
 pub const STEPS: u64 = 200;
@@ -191,9 +192,11 @@ impl History {
         let front = self.front();
         let (write, by_majority, session) = draw_write(&self.world);
         let kind = match (&write.change, by_majority) {
-            (datastore::write::Change::Delete, _) => "delete",
-            (_, true) => "set by majority",
-            (_, false) => "set",
+            (Change::Delete, _) => "delete",
+            (Change::Update(_), _) => "update",
+            (Change::Merge { .. }, _) => "merge",
+            (Change::Set(_), true) => "set by majority",
+            (Change::Set(_), false) => "set",
         };
         self.spawn(NewOperation::new(kind, front, move |net| {
             operations::write(net, write, by_majority, session);
@@ -405,8 +408,9 @@ impl History {
 }
 
 fn body(world: &Shared) -> Body {
-    let value = format!("v{}", world.get().rng.u32(..)).into();
-    Body { value, content_type: "text/plain".into(), expires_at: None }
+    // JSON, so that there is something to merge into.
+    let value = format!(r#"{{"v": {}}}"#, world.get().rng.u32(..)).into();
+    Body { value, content_type: "application/json".into(), expires_at: None }
 }
 
 fn new_session(world: &Shared) -> usize {
@@ -427,10 +431,33 @@ fn draw_write(world: &Shared) -> (Write, bool, usize) {
     };
     let mut world = world.get();
     let key = world.key();
-    let mut write = if world.rng.u8(..10) < 4 { Write::delete(key) } else { Write::set(key, body) };
-    if world.rng.u8(..10) == 0 {
-        write.condition = Condition { if_match: None, if_none_match: Some(Expected::Any) };
-    }
+    let mut write = Write::new(key, draw_change(&mut world, body));
+    write.condition = draw_condition(&mut world, &write.key);
     let by_majority = world.rng.u8(..3) == 0;
     (write, by_majority, session)
+}
+
+fn draw_change(world: &mut World, body: Body) -> Change {
+    match world.rng.u8(..20) {
+        0..7 => Change::Delete,
+        7..9 => Change::Update(body),
+        9..11 => {
+            let patch = Patch::parse(format!(r#"{{"m": {}}}"#, world.rng.u32(..)).into()).unwrap();
+            Change::Merge { patch, value_bytes_max: 1 << 20 }
+        }
+        _ => Change::Set(body),
+    }
+}
+
+/// Half of those who name a version name the one that was acknowledged last: others may have
+/// written since, or write at the same time.
+fn draw_condition(world: &mut World, key: &Key) -> Condition {
+    let known = world.ledger.newest_acknowledged(key);
+    match world.rng.u8(..20) {
+        0 => Condition { if_match: None, if_none_match: Some(Expected::Any) },
+        1 => Condition { if_match: Some(Expected::Any), if_none_match: None },
+        2 => Condition { if_match: None, if_none_match: Some(Expected::OneOf(vec![known])) },
+        3..6 => Condition { if_match: Some(Expected::OneOf(vec![known])), if_none_match: None },
+        _ => Condition::NONE,
+    }
 }

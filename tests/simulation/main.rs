@@ -18,6 +18,7 @@
 //! | VER-1 | every write | a version is given twice, or does not rise over a write acknowledged before it began |
 //! | FENCE-1 | every write | a commit under an epoch below the clock's, or a clock that goes down |
 //! | ACK-1 | every crash and acknowledgement, at quiet | an acknowledged write is lost; one by a majority is on fewer than a majority |
+//! | EXACT | at quiet | an acknowledged write has replaced another version than the one it named |
 //! | RYW-1 | every session read | a row older than what the session has seen |
 //! | AGE-1 | every read | a row older than the age that is told with it |
 //! | FEED-1 | at quiet | a follower's state is not the store's |

@@ -64,6 +64,7 @@ pub fn write(net: &Net<'_>, write: Write, by_majority: bool, session: usize) {
     let mut world = net.world.get();
     world.note(|| format!("acknowledged {key:?} {version} of {master}, majority: {by_majority}"));
     world.acknowledge(&key, master, version, floor, by_majority);
+    world.note_condition(&write, master, version);
     let session = &mut world.sessions[session];
     session.token.raise(master, version);
     let seen = session.seen.entry(key).or_default();
