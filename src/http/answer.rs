@@ -33,39 +33,6 @@ pub fn text(status: StatusCode, body: String) -> HttpResponse {
     HttpResponse::build(status).insert_header((CONTENT_TYPE, mime::TEXT_PLAIN_UTF_8)).body(body)
 }
 
-/// An HTML page; whatever is not ours in it has been [`escaped`].
-pub fn html(status: StatusCode, page: &str) -> HttpResponse {
-    HttpResponse::build(status)
-        .insert_header((CONTENT_TYPE, mime::TEXT_HTML_UTF_8))
-        .body(page.to_owned())
-}
-
-/// The frame of an HTML page; `title` is one of our own texts.
-pub fn page(title: &str, body: &str) -> String {
-    format!(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title></head>\
-         <body><h1>{title}</h1>{body}</body></html>\n"
-    )
-}
-
-/// Text inside HTML or XML, in elements and attribute values.
-pub fn escaped(text: &str) -> String {
-    let mut html = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => html.push_str("&amp;"),
-            '<' => html.push_str("&lt;"),
-            '>' => html.push_str("&gt;"),
-            '"' => html.push_str("&quot;"),
-            '\'' => html.push_str("&#39;"),
-            // Parsers turn it into a line feed.
-            '\r' => html.push_str("&#13;"),
-            _ => html.push(c),
-        }
-    }
-    html
-}
-
 /// A wire shape as JSON.
 pub fn json(status: StatusCode, doc: &impl Serialize) -> HttpResponse {
     json_as(status, &mime::APPLICATION_JSON, doc)

@@ -9,12 +9,12 @@ use actix_web::http::header::{
     ACCEPT_ENCODING, ALLOW, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
 };
 
-use super::answer;
 use super::code::Code;
 use super::conditions::BadCondition;
 use super::negotiate::{Accept, BadAccept};
 use super::paths::BadEscape;
 use super::wire::ProblemDoc;
+use super::{answer, page};
 use crate::partition::PartitionError;
 use crate::record::KeyError;
 use crate::store::answer::{StoreError, Written};
@@ -96,7 +96,7 @@ impl Problem {
         ];
         let mut response = match Accept::lenient(request).choose_equal(&offered) {
             Some(2) => answer::text(self.code.status(), self.text()),
-            Some(3) => answer::html(self.code.status(), &self.html()),
+            Some(3) => page::answer(self.code.status(), self.code.title(), &self.html()),
             Some(_) | None => answer::json_as(self.code.status(), &problem_json, &self.doc()),
         };
         for (name, value) in &self.headers {
@@ -111,9 +111,13 @@ impl Problem {
     }
 
     fn html(&self) -> String {
-        let (title, path) = (self.code.title(), self.code.path());
-        let more = format!("<p>More: <a href=\"{path}\">{path}</a></p>");
-        answer::page(title, &format!("<p>{}</p>{more}", answer::escaped(&self.detail)))
+        let (name, path) = (self.code.name(), self.code.path());
+        let [detail, remedy] = [&self.detail, self.code.remedy()].map(page::escaped);
+        let status = self.code.status().as_u16();
+        format!(
+            "<p>{detail}</p><p><strong>What to do:</strong> {remedy}</p>\
+             <p class=\"small\">status {status}, <a href=\"{path}\">{name}</a></p>"
+        )
     }
 }
 

@@ -11,6 +11,7 @@ use super::answer;
 use super::error::Problem;
 use super::list::Page;
 use super::negotiate::Accept;
+use super::page::{escaped, framed};
 use super::render::{Form, XmlName};
 use super::wire::{ListDoc, RowDoc};
 
@@ -106,20 +107,22 @@ fn lines(page: &Page<'_>) -> Vec<u8> {
 
 /// Emitted paths hold nothing that HTML or XML would read as syntax, but queries have `&`.
 fn html(page: &Page<'_>) -> String {
-    let mut html = "<html><body><ul>".to_owned();
+    let mut html = "<ul>".to_owned();
     for path in &page.paths {
         append(&mut html, format_args!("<li><a href=\"{path}\">{path}</a></li>"));
     }
     html.push_str("</ul>");
+    if page.paths.is_empty() && page.next.is_none() {
+        html.push_str("<p>There are none here.</p>");
+    }
     if let Some(count) = page.count {
         append(&mut html, format_args!("<p>{count} in all</p>"));
     }
     if let Some(next) = &page.next {
-        let next = answer::escaped(next);
+        let next = escaped(next);
         append(&mut html, format_args!("<p><a rel=\"next\" href=\"{next}\">next page</a></p>"));
     }
-    html.push_str("</body></html>");
-    html
+    framed("Keys", &html)
 }
 
 fn xml(page: &Page<'_>) -> String {
@@ -131,7 +134,7 @@ fn xml(page: &Page<'_>) -> String {
         append(&mut xml, format_args!("<count>{count}</count>"));
     }
     if let Some(next) = &page.next {
-        append(&mut xml, format_args!("<next>{}</next>", answer::escaped(next)));
+        append(&mut xml, format_args!("<next>{}</next>", escaped(next)));
     }
     xml.push_str("</message>");
     xml

@@ -39,6 +39,7 @@ pub mod list_form;
 pub mod measure;
 pub mod media;
 pub mod negotiate;
+pub mod page;
 pub mod paths;
 pub mod performance;
 pub mod problems;
@@ -162,6 +163,7 @@ async fn nothing_here(request: HttpRequest) -> HttpResponse {
 
 /// 404 for a path that is no resource's.
 fn unknown_path(path: &str) -> Problem {
-    let detail = format!("there is no resource at {}", shown(path.as_bytes()));
+    let path = shown(path.as_bytes());
+    let detail = format!("there is no resource at {path}; values live at /bucket/{{key}}");
     Problem::new(Code::UnknownPath, detail)
 }

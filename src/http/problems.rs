@@ -7,7 +7,7 @@ use super::code::Code;
 use super::error::Problem;
 use super::negotiate::Accept;
 use super::query::Query;
-use super::{PROBLEMS, answer};
+use super::{PROBLEMS, answer, page};
 
 const ALLOW: &str = "GET, HEAD, OPTIONS";
 
@@ -30,14 +30,18 @@ fn explain(request: &HttpRequest) -> Result<HttpResponse, Problem> {
     // An explanation is for people, and comes in any case.
     let chosen = Accept::lenient(request.headers()).choose_equal(&offered);
     let (title, means, remedy) = (code.title(), code.means(), code.remedy());
-    let heading = format!("{title} ({}, status {})", code.name(), code.status().as_u16());
     Ok(match chosen {
         Some(1) => {
-            let [means, remedy] = [means, remedy].map(answer::escaped);
-            let body = format!("<p>{means}</p><p><strong>What to do:</strong> {remedy}</p>");
-            answer::html(StatusCode::OK, &answer::page(&answer::escaped(&heading), &body))
+            let [means, remedy] = [means, remedy].map(page::escaped);
+            let (name, status) = (code.name(), code.status().as_u16());
+            let body = format!(
+                "<p>{means}</p><p><strong>What to do:</strong> {remedy}</p>\
+                 <p class=\"small\">status {status}, {name}</p>"
+            );
+            page::answer(StatusCode::OK, title, &body)
         }
         Some(_) | None => {
+            let heading = format!("{title} ({}, status {})", code.name(), code.status().as_u16());
             answer::text(StatusCode::OK, format!("{heading}\n\n{means}\n\nWhat to do: {remedy}\n"))
         }
     })

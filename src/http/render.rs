@@ -24,6 +24,7 @@ use mime::Mime;
 
 use super::error::Problem;
 use super::negotiate::{Accept, Candidate, Weight};
+use super::page::escaped;
 use super::wire::MessageDoc;
 use super::{answer, media};
 use crate::record::Body;
@@ -158,8 +159,8 @@ impl Form {
     pub fn render_text(self, text: &str) -> (HeaderValue, Bytes) {
         let body = match self {
             Self::Stored | Self::Txt => text.to_owned().into(),
-            Self::Html => format!("<html><body>{}</body></html>", answer::escaped(text)).into(),
-            Self::Xml(_) => format!("<message>{}</message>", answer::escaped(text)).into(),
+            Self::Html => format!("<html><body>{}</body></html>", escaped(text)).into(),
+            Self::Xml(_) => format!("<message>{}</message>", escaped(text)).into(),
             Self::Json => answer::json_bytes(&MessageDoc { message: text, encoding: None }),
         };
         (self.header(), body)
