@@ -20,6 +20,8 @@ pub mod schedule;
 mod validate;
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -31,6 +33,8 @@ use crate::topology::{Role, Topology, TopologyError};
 
 /// The file that is read from the working directory when no other one is named.
 pub const FILE_NAME: &str = "configuration.toml";
+/// More than every key of as many partitions as there may be, with a page on each.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Everything that can be set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,9 +158,9 @@ impl Config {
             Some(path) => (path, true),
             None => (Path::new(FILE_NAME), false),
         };
-        let text = match std::fs::read_to_string(path) {
+        let text = match read_bounded(path) {
             Ok(text) => Some(text),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !required => None,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !required => None,
             Err(source) => return Err(ConfigError::Unreadable { path: path.to_owned(), source }),
         };
         let environment = raw::environment(std::env::vars_os())?;
@@ -180,5 +184,17 @@ impl Config {
     }
 }
 
+fn read_bounded(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
+        let what = format!("it has more than {FILE_BYTES_MAX} bytes: no configuration is so long");
+        return Err(io::Error::other(what));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

@@ -92,13 +92,14 @@ fn file(text: &str, root: &Path, prefix: &str) -> Result<PathBuf, UrlError> {
 }
 
 /// A URL as it may be shown: without what stands between the engine and the host, and without its
-/// query. For any text that an operator wrote where a URL belongs.
+/// query. For any text that an operator wrote: what has no `@` holds no password.
 pub fn redacted(text: &str) -> String {
-    let text = text.split_once('?').map_or(text, |(before, _)| before);
-    let Some((credentials, host)) = text.rsplit_once('@') else {
+    let Some((credentials, _)) = text.rsplit_once('@') else {
         return text.to_owned();
     };
+    let text = text.split_once('?').map_or(text, |(before, _)| before);
     let engine = credentials.split_once(':').map_or("", |(engine, _)| engine);
+    let host = text.rsplit_once('@').map_or("", |(_, host)| host);
     format!("{engine}://***@{host}")
 }
 

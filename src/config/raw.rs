@@ -9,6 +9,7 @@ use std::path::Path;
 
 use config::{Config as Layers, Environment, File, FileFormat};
 use serde::Deserialize;
+use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, Place, Problem, ProblemKind, Problems};
@@ -157,18 +158,26 @@ pub(super) fn read(
 /// The form of a value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Shape {
+    Text,
+    /// A value that is read as text where that is meant.
     Plain,
+    /// Of texts.
     List,
-    Table,
+    /// A table, or a list of something else.
+    Other,
 }
 
 impl Shape {
     fn of(value: &DeValue<'_>) -> Self {
         match value {
-            DeValue::Table(_) => Self::Table,
-            DeValue::Array(_) => Self::List,
-            DeValue::String(_)
-            | DeValue::Integer(_)
+            DeValue::String(_) => Self::Text,
+            DeValue::Array(items)
+                if items.iter().all(|item| Self::of(item.get_ref()) == Self::Text) =>
+            {
+                Self::List
+            }
+            DeValue::Array(_) | DeValue::Table(_) => Self::Other,
+            DeValue::Integer(_)
             | DeValue::Float(_)
             | DeValue::Boolean(_)
             | DeValue::Datetime(_) => Self::Plain,
@@ -198,6 +207,7 @@ impl Keys {
         for (section, value) in document.get_ref() {
             let here = place(section.span());
             let section = section.get_ref().as_ref();
+            self.numbers(section, value, &place);
             let DeValue::Table(table) = value.get_ref() else {
                 self.unexpected_value(section, here);
                 continue;
@@ -230,6 +240,39 @@ impl Keys {
         Ok(())
     }
 
+    /// Notes numbers that TOML allows and nothing can hold, wherever they stand.
+    fn numbers(
+        &mut self,
+        key: &str,
+        value: &Spanned<DeValue<'_>>,
+        place: &impl Fn(std::ops::Range<usize>) -> Place,
+    ) {
+        let fits = match value.get_ref() {
+            DeValue::Integer(number) => {
+                i64::from_str_radix(number.as_str(), number.radix()).is_ok()
+            }
+            DeValue::Float(number) => {
+                let (text, number) = (number.as_str(), number.as_str().parse::<f64>());
+                text.ends_with("inf") || number.is_ok_and(|number| !number.is_infinite())
+            }
+            DeValue::Array(items) => {
+                items.iter().for_each(|item| self.numbers(key, item, place));
+                true
+            }
+            DeValue::Table(table) => {
+                for (inner, value) in table {
+                    self.numbers(&format!("{key}.{}", inner.get_ref()), value, place);
+                }
+                true
+            }
+            DeValue::String(_) | DeValue::Boolean(_) | DeValue::Datetime(_) => true,
+        };
+        if !fits {
+            let expected = "a number that 64 bits hold";
+            self.problem(key, place(value.span()), ProblemKind::Shape { expected });
+        }
+    }
+
     /// Returns whether the variable sets a known key.
     fn read_variable(&mut self, name: &str) -> bool {
         let place = Place::Environment { name: name.to_owned() };
@@ -238,10 +281,10 @@ impl Keys {
         match words[..] {
             [section, partition, key] if section == PARTITION.0 => {
                 self.partition(partition, place.clone())
-                    && self.key(&format!("{section}.{partition}"), key, Shape::Plain, place)
+                    && self.key(&format!("{section}.{partition}"), key, Shape::Text, place)
             }
             [section, key] if SECTIONS.iter().any(|(name, _)| *name == section) => {
-                self.key(section, key, Shape::Plain, place)
+                self.key(section, key, Shape::Text, place)
             }
             _ => {
                 let key = words.join(".");
@@ -281,7 +324,13 @@ impl Keys {
             return false;
         }
         let is_list = full == "server.hosts";
-        if shape == Shape::Table || (shape == Shape::List && !is_list) {
+        let fits = match shape {
+            Shape::Text => true,
+            Shape::Plain => !is_list,
+            Shape::List => is_list,
+            Shape::Other => false,
+        };
+        if !fits {
             let expected = if is_list { "a list of texts" } else { "a single value" };
             self.problem(&full, place, ProblemKind::Shape { expected });
             return false;

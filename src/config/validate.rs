@@ -29,6 +29,10 @@ const DEADLINE_MIN: Duration = Duration::from_millis(10);
 const DEADLINE_MAX: Duration = Duration::from_secs(10 * 60);
 /// A log of a year is a mistake in the unit.
 const LOG_RETENTION_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// Longer than any password, and than what else stands in its file by mistake.
+const PASSWORD_FILE_BYTES_MAX: u64 = 64 * 1024;
+/// How much of a value a complaint repeats.
+const SHOWN_CHARS_MAX: usize = 100;
 /// As long as a partition's name.
 const PREFIX_BYTES_MAX: usize = 32;
 
@@ -56,12 +60,12 @@ pub(super) fn config(layered: Layered) -> Result<Config, Problems> {
 
 /// The first line of a file that others cannot read.
 fn read_password(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
+    let file = File::open(path)?;
     if file.metadata()?.permissions().mode() & 0o004 != 0 {
         return Err(io::Error::other("everybody may read it (chmod o-r)"));
     }
     let mut text = String::new();
-    file.read_to_string(&mut text)?;
+    file.take(PASSWORD_FILE_BYTES_MAX).read_to_string(&mut text)?;
     let password = text.lines().next().unwrap_or_default();
     if password.is_empty() { Err(io::Error::other("it is empty")) } else { Ok(password.to_owned()) }
 }
@@ -286,7 +290,7 @@ impl Check {
                          sqlite:data/a.db, or memory:"
                     }
                 };
-                self.value(&key, redacted(text), error.to_string(), fix);
+                self.value(&key, text, error.to_string(), fix);
                 None
             }
         }
@@ -377,7 +381,13 @@ impl Check {
     }
 
     fn value(&mut self, key: &str, value: impl Display, why: String, fix: impl Into<String>) {
-        let kind = ProblemKind::Value { value: value.to_string(), why, fix: fix.into() };
+        // An address may have come under the wrong key.
+        let value = redacted(&value.to_string());
+        let value = match value.char_indices().nth(SHOWN_CHARS_MAX) {
+            Some((end, _)) => format!("{}...", &value[..end]),
+            None => value,
+        };
+        let kind = ProblemKind::Value { value, why, fix: fix.into() };
         self.problem(key, kind);
     }
 
