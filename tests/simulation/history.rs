@@ -192,7 +192,7 @@ impl History {
         let front = self.front();
         let (write, by_majority, session) = draw_write(&self.world);
         let kind = match (&write.change, by_majority) {
-            (Change::Delete, _) => "delete",
+            (Change::Delete | Change::Expire { .. }, _) => "delete",
             (Change::Update(_), _) => "update",
             (Change::Merge { .. }, _) => "merge",
             (Change::Set(_), true) => "set by majority",
