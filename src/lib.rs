@@ -16,7 +16,6 @@ pub mod write;
 // The protocol over open connections.
 pub mod ack;
 pub mod age;
-pub mod feed;
 pub mod founding;
 pub mod partition;
 pub mod register;
@@ -25,9 +24,13 @@ pub mod sync;
 
 // One front end.
 pub mod cli;
+pub mod client;
 pub mod config;
+pub mod feed;
+pub mod frontends;
 pub mod http;
 pub mod jobs;
 pub mod lane;
 pub mod server;
 pub mod store;
+pub mod subscription;

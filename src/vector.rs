@@ -114,23 +114,20 @@ const TOKEN_ENTRY_BYTES: usize = 2 + 8;
 /// More origins than any set can have had; bounds what a hostile header makes us parse.
 const TOKEN_ENTRIES_MAX: usize = 1024;
 
-impl fmt::Display for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Token {
+    /// Its bytes, of which the text is the base64.
+    pub fn bytes(&self) -> Vec<u8> {
         let mut bytes = vec![TOKEN_FORM];
         bytes.extend(self.set.0.to_be_bytes());
         for (origin, version) in self.vector.iter() {
             bytes.extend(origin.0.to_be_bytes());
             bytes.extend(version.packed().to_be_bytes());
         }
-        f.write_str(&URL_SAFE_NO_PAD.encode(bytes))
+        bytes
     }
-}
 
-impl FromStr for Token {
-    type Err = ParseTokenError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| ParseTokenError)?;
+    /// Reads what [`Token::bytes`] wrote.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, ParseTokenError> {
         let (head, entries) = bytes.split_at_checked(TOKEN_HEAD_BYTES).ok_or(ParseTokenError)?;
         let [TOKEN_FORM, set @ ..] = head else { return Err(ParseTokenError) };
         let set = SetId(u128::from_be_bytes(set.try_into().map_err(|_| ParseTokenError)?));
@@ -145,6 +142,20 @@ impl FromStr for Token {
             vector.raise(PartitionId(u16::from_be_bytes([o1, o2])), version);
         }
         Ok(Self { set, vector })
+    }
+}
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.bytes()))
+    }
+}
+
+impl FromStr for Token {
+    type Err = ParseTokenError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::from_bytes(&URL_SAFE_NO_PAD.decode(text).map_err(|_| ParseTokenError)?)
     }
 }
 

@@ -32,11 +32,14 @@ const MODULES: &[&str] = &[
     "age",
     "lane",
     "sync",
-    "feed",
     "jobs",
+    "feed",
     "store",
+    "frontends",
+    "subscription",
     "http",
     "server",
+    "client",
     "cli",
 ];
 

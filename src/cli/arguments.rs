@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::client::Service;
+use super::service::Service;
 use super::value::{self, InputError};
 use crate::http::paths;
 

@@ -7,9 +7,9 @@ use serde_json::Value;
 use ureq::http::Method;
 
 use super::arguments::{RangeArg, Source, Target, parameter, query};
-use super::client::{Answer, Client, ClientError};
 use super::value::{self, InputError};
 use super::{CliError, Exit, table};
+use crate::client::{Answer, ClientError};
 
 /// How much of a value a table shows.
 const SHOWN_CHARS_MAX: usize = 40;
@@ -49,7 +49,7 @@ impl ListArgs {
 
 /// Lists keys.
 pub fn list(args: &ListArgs) -> Result<Exit, CliError> {
-    let client = Client::new(&args.target.service)?;
+    let client = args.target.service.client()?;
     let mut target = format!("{}{}", args.target.base(), query(&args.parameters()?));
     let mut headers = vec![("accept", "application/x-ndjson".to_owned())];
     headers.extend(args.target.session());

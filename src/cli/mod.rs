@@ -2,20 +2,21 @@
 //!
 //! Two kinds of commands. `serve`, `init`, `sync` and `config check` read the configuration and
 //! open the partitions themselves ([`local`]). `get`, `set`, `update` and `delete` ([`verbs`]) and
-//! `list` ([`list`]) speak HTTP to a running service, like any other client ([`client`]); they need
-//! no configuration.
+//! `list` ([`list`]) and `watch` ([`watch`]) speak HTTP to a running service, like any other client
+//! ([`crate::client`]); they need no configuration.
 //!
 //! What a command is asked for goes to standard output and nothing else does; what went wrong goes
 //! to standard error. Exit codes: see [`Exit`].
 
 mod arguments;
-mod client;
 mod list;
 mod local;
 mod operation;
+mod service;
 mod table;
 mod value;
 mod verbs;
+mod watch;
 
 use std::ffi::OsString;
 use std::io;
@@ -23,11 +24,12 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use self::client::ClientError;
 use self::list::ListArgs;
 use self::local::{CheckArgs, InitArgs, LocalError, ServeArgs, SyncArgs};
 use self::value::InputError;
 use self::verbs::{DeleteArgs, GetArgs, SetArgs, UpdateArgs};
+use self::watch::WatchArgs;
+use crate::client::ClientError;
 use crate::sync::round::chain;
 
 /// A key-value web service over the databases you already run: write to the master, read from any.
@@ -63,6 +65,8 @@ enum Command {
     Delete(DeleteArgs),
     /// List keys
     List(ListArgs),
+    /// Print what changes, as it changes
+    Watch(WatchArgs),
     /// Print what makes a shell complete this command line
     Completions(CompletionsArgs),
 }
@@ -116,7 +120,7 @@ impl CliError {
     fn exit(&self) -> Exit {
         match self {
             Self::Local(error) => error.exit(),
-            Self::Client(error) => error.exit(),
+            Self::Client(error) => service::exit(error),
             Self::Input(_) => Exit::Usage,
             // `datastore list | head`: whoever reads has seen enough.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
@@ -146,6 +150,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Update(args) => verbs::update(&args),
         Command::Delete(args) => verbs::delete(&args),
         Command::List(args) => list::list(&args),
+        Command::Watch(args) => watch::watch(&args),
         Command::Completions(args) => completions(&args),
     };
     let exit = outcome.unwrap_or_else(|error| {

@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 use ureq::http::{Method, StatusCode};
 
 use super::arguments::{Target, parameter, query};
-use super::client::{Answer, Client, ClientError};
 use super::value;
+use crate::client::{Answer, Client, ClientError};
 use crate::http::paths;
 
 /// What is done with the key.
@@ -77,7 +77,7 @@ impl Operation {
 
     /// Asks the service.
     pub fn run(&self, target: &Target) -> Result<Done, ClientError> {
-        let client = Client::new(&target.service)?;
+        let client = target.service.client()?;
         if paths::is_unreachable(&self.key) {
             self.run_as_batch(&client, target)
         } else {

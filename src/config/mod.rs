@@ -60,6 +60,10 @@ pub struct ServerConfig {
     pub deadline: Duration,
     /// How many bytes of request bodies may be held at once, over all requests.
     pub body_budget_bytes: usize,
+    /// How many may follow the changes at once.
+    pub followers_max: usize,
+    /// How often this front end tells the others that it runs.
+    pub heartbeat: Duration,
     /// How long `/readyz` fails before the listener closes, so that a balancer notices first.
     pub drain_delay: Duration,
     /// How long requests in flight may go on after the listener has closed.
@@ -117,6 +121,8 @@ impl Default for ServerConfig {
             hosts: Vec::new(),
             deadline: Duration::from_secs(5),
             body_budget_bytes: 256 * 1024 * 1024,
+            followers_max: 16_384,
+            heartbeat: Duration::from_secs(5),
             drain_delay: Duration::ZERO,
             shutdown_deadline: Duration::from_secs(10),
         }

@@ -25,7 +25,16 @@ const SIMILARITY_MIN: f64 = 0.6;
 pub(super) const SECTIONS: [(&str, &[&str]); 3] = [
     (
         "server",
-        &["listen", "hosts", "deadline", "body_budget_bytes", "drain_delay", "shutdown_deadline"],
+        &[
+            "listen",
+            "hosts",
+            "deadline",
+            "body_budget_bytes",
+            "followers_max",
+            "heartbeat",
+            "drain_delay",
+            "shutdown_deadline",
+        ],
     ),
     ("store", &["root", "key_bytes_max", "value_bytes_max", "ack_timeout", "database_prefix"]),
     ("sync", &["schedule", "eager", "log_retention"]),
@@ -50,6 +59,8 @@ pub(super) struct RawServer {
     pub hosts: Option<RawList>,
     pub deadline: Option<String>,
     pub body_budget_bytes: Option<String>,
+    pub followers_max: Option<String>,
+    pub heartbeat: Option<String>,
     pub drain_delay: Option<String>,
     pub shutdown_deadline: Option<String>,
 }

@@ -27,6 +27,11 @@ const BODY_BUDGET_BYTES_MAX: usize = 64 * 1024 * 1024 * 1024;
 const DEADLINE_MIN: Duration = Duration::from_millis(10);
 /// Longer than any client, proxy or balancer waits.
 const DEADLINE_MAX: Duration = Duration::from_secs(10 * 60);
+/// A beat is a write in every partition, so not too often; whoever stops is missed after three.
+const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
+const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
+/// More than any process has file descriptors for.
+const FOLLOWERS_MAX: usize = 1_000_000;
 /// A log of a year is a mistake in the unit.
 const LOG_RETENTION_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Longer than any password, and than what else stands in its file by mistake.
@@ -109,6 +114,18 @@ impl Check {
             hosts: self.hosts(raw),
             deadline,
             body_budget_bytes,
+            followers_max: self.number(
+                "server.followers_max",
+                &raw.followers_max,
+                default.followers_max,
+                1..=FOLLOWERS_MAX,
+            ),
+            heartbeat: self.duration(
+                "server.heartbeat",
+                &raw.heartbeat,
+                default.heartbeat,
+                HEARTBEAT_MIN..=HEARTBEAT_MAX,
+            ),
             drain_delay: self.duration(
                 "server.drain_delay",
                 &raw.drain_delay,

@@ -86,6 +86,10 @@ codes! {
     BadSession = "bad-session", BAD_REQUEST, "Unreadable session token",
         means "The Datastore-Session header holds something that this service never gave out.",
         remedy "Send the Datastore-Session header of an earlier answer as it came, or none.";
+    BadPosition = "bad-position", BAD_REQUEST, "Unreadable position",
+        means "The position in since, position or Last-Event-ID is something that this service never \
+            gave out.",
+        remedy "Send what an earlier answer called next or id as it came; or 0, or now.";
     BadContentType = "bad-content-type", BAD_REQUEST, "Unreadable Content-Type",
         means "The Content-Type header is not one media type of at most 255 bytes; nothing was \
             written.",
@@ -112,6 +116,10 @@ codes! {
         means "The partition that served the read has no value under the key: it was never written, \
             was deleted or has expired, or a write of it has not arrived there yet.",
         remedy "If you have just written it, send the Datastore-Session header of that answer along.";
+    UnknownSubscription = "unknown-subscription", NOT_FOUND, "No such subscription",
+        means "There is no subscription of this name: it was never made, was deleted, or was silent \
+            for its lease.",
+        remedy "Make it with PUT /subscriptions/{name}.";
     UnknownPath = "unknown-path", NOT_FOUND, "Nothing lives here",
         means "The service has no resource at this path.",
         remedy "Values live at /bucket/{key}; GET /bucket/ lists them.";
@@ -125,6 +133,14 @@ codes! {
         means "A merge patch was sent, and what stands under the key is not JSON, or nests too deep; \
             nothing was written.",
         remedy "Replace the value with PUT, or with PATCH under its own Content-Type.";
+    PositionBehind = "position-behind", CONFLICT, "The position lies behind",
+        means "The acknowledged position lies behind the one that stands, or is not on the way from it; \
+            nothing was changed. Positions only move forward.",
+        remedy "Ask for the next page and acknowledge that. To go back, PUT the subscription with since.";
+    Reset = "reset", GONE, "The position is gone",
+        means "What followed the position cannot be told any more: the log was trimmed past it, it \
+            belongs to an earlier set of partitions, or what it covers is lost.",
+        remedy "Drop what was followed so far and begin again with since=0.";
     BodyTimeout = "body-timeout", REQUEST_TIMEOUT, "The body took too long",
         means "The request's body did not arrive within the deadline; nothing was written.",
         remedy "Send it again over a faster connection, or in smaller values.";
@@ -231,6 +247,7 @@ impl Code {
             | Self::BadAccept
             | Self::BadCondition
             | Self::BadSession
+            | Self::BadPosition
             | Self::BadContentType
             | Self::BadBody
             | Self::BadPatch
@@ -238,10 +255,13 @@ impl Code {
             | Self::BadHost
             | Self::CrossSite
             | Self::NotFound
+            | Self::UnknownSubscription
             | Self::UnknownPath
             | Self::MethodNotAllowed
             | Self::NotAcceptable
             | Self::Unmergeable
+            | Self::PositionBehind
+            | Self::Reset
             | Self::BodyTimeout
             | Self::PreconditionFailed
             | Self::ValueTooLarge

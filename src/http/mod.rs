@@ -29,9 +29,12 @@ pub mod answer;
 pub mod batch;
 pub mod body;
 pub mod bucket;
+pub mod changes;
 pub mod code;
 pub mod conditions;
+pub mod drivers;
 pub mod error;
+pub mod frontends;
 pub mod guard;
 pub mod health;
 pub mod list;
@@ -47,12 +50,16 @@ pub mod query;
 pub mod render;
 pub mod rfc3339;
 pub mod session;
+pub mod sse;
+pub mod subscriptions;
 pub mod sync;
 pub mod verb;
 pub mod way;
 pub mod wire;
 pub mod wire_admin;
 pub mod wire_batch;
+pub mod wire_feed;
+pub mod wire_follow;
 pub mod wire_sync;
 
 use std::sync::Arc;
@@ -63,9 +70,12 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use self::body::Budget;
 use self::code::Code;
+use self::drivers::Drivers;
 use self::error::{Problem, shown};
 use self::guard::HostPolicy;
 use self::health::Draining;
+use crate::feed::Feed;
+use crate::frontends::Frontends;
 use crate::jobs::SyncJob;
 use crate::performance::Meter;
 use crate::store::Store;
@@ -91,6 +101,9 @@ pub struct HttpLimits {
 pub struct Pieces {
     store: web::Data<Store>,
     sync: web::Data<SyncJob>,
+    feed: web::Data<Feed>,
+    frontends: web::Data<Frontends>,
+    drivers: web::Data<Drivers>,
     limits: web::Data<HttpLimits>,
     budget: web::Data<Budget>,
     hosts: web::Data<HostPolicy>,
@@ -103,6 +116,7 @@ impl Pieces {
     pub fn new(
         store: Arc<Store>,
         sync: Arc<SyncJob>,
+        frontends: Arc<Frontends>,
         limits: HttpLimits,
         hosts: HostPolicy,
         draining: Arc<Draining>,
@@ -110,8 +124,11 @@ impl Pieces {
         let meter = Meter::new(store.clock().monotonic());
         let budget = Budget::new(limits.body_budget_bytes.max(limits.value_bytes_max));
         Self {
+            feed: Arc::clone(store.feed()).into(),
             store: store.into(),
             sync: sync.into(),
+            frontends: frontends.into(),
+            drivers: web::Data::default(),
             limits: web::Data::new(limits),
             budget: budget.into(),
             hosts: web::Data::new(hosts),
@@ -120,11 +137,20 @@ impl Pieces {
         }
     }
 
+    /// The same, with what `/admin/drivers` tells of the configuration.
+    #[must_use]
+    pub fn configured_as(self, drivers: Drivers) -> Self {
+        Self { drivers: web::Data::new(drivers), ..self }
+    }
+
     /// Adds all resources to an application: `App::new().configure(|cfg| pieces.configure(cfg))`.
     pub fn configure(&self, cfg: &mut web::ServiceConfig) {
         let one = |path: &str| web::resource(path);
         cfg.app_data(self.store.clone())
             .app_data(self.sync.clone())
+            .app_data(self.feed.clone())
+            .app_data(self.frontends.clone())
+            .app_data(self.drivers.clone())
             .app_data(self.limits.clone())
             .app_data(self.budget.clone())
             .app_data(self.hosts.clone())
@@ -143,10 +169,16 @@ impl Pieces {
                     .service(one("/canonicalbucket/{key:.+}").to(bucket::canonical))
                     .service(one("/batch").to(batch::lazy))
                     .service(one("/canonicalbatch").to(batch::canonical))
+                    .service(one("/changes").to(changes::serve))
+                    .service(one("/subscriptions").to(subscriptions::list))
+                    .service(one("/subscriptions/{name}").to(subscriptions::one))
+                    .service(one("/subscriptions/{name}/ack").to(subscriptions::ack))
                     .service(one("/problems/{code}").to(problems::serve))
                     .service(one("/healthz").to(health::live))
                     .service(one("/readyz").to(health::ready))
                     .service(one("/metrics").to(performance::metrics))
+                    .service(one("/admin/drivers").to(drivers::serve))
+                    .service(one("/admin/frontends").to(frontends::serve))
                     .service(one("/admin/sync").to(sync::serve))
                     .service(one("/admin/service/performance").to(performance::figures))
                     .service(one("/admin/sync/pause").to(sync::pause))

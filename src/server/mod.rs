@@ -5,11 +5,13 @@
 //! then the address, and only then are partitions opened, so that a second service on one address
 //! or a wrong configuration changes nothing anywhere.
 
+mod following;
 pub mod logging;
 pub mod open;
 mod pulse;
 mod scheduler;
 mod shutdown;
+mod sockets;
 mod systemd;
 
 use std::io;
@@ -27,13 +29,18 @@ use self::open::{Engines, OpenError, Opened};
 use self::scheduler::Scheduler;
 use self::shutdown::Signals;
 use crate::clock::{Clock, System};
+use crate::config::partition::{PartitionConfig, PartitionUrl};
 use crate::config::{Config, ServerConfig};
+use crate::feed::{Feed, FeedLimits, FeedParts};
 use crate::founding::Founding;
+use crate::frontends::{Frontends, FrontendsParts};
+use crate::http::drivers::{Configured, Drivers};
 use crate::http::guard::{HostNameError, HostPolicy};
 use crate::http::health::Draining;
 use crate::http::{HttpLimits, Pieces};
 use crate::jobs::SyncJob;
 use crate::lane::LaneLimits;
+use crate::partition::engine::EngineKind;
 use crate::store::{Store, StoreParts};
 use crate::sync::round::{Round, chain};
 
@@ -148,26 +155,35 @@ async fn run(
     for missing in &opened.set.unreachable {
         warn!("served without partition {missing}, until it can be asked");
     }
-    let (store, sync) = start(&config, opened, &clock)?;
+    let Parts { store, sync, frontends } = start(&config, opened, &clock, address)?;
     let draining = Arc::new(Draining::default());
     let pieces = Pieces::new(
         Arc::clone(&store),
         Arc::clone(&sync),
+        Arc::clone(&frontends),
         limits(&config),
         HostPolicy::new(&[address], &config.server.hosts)?,
         Arc::clone(&draining),
-    );
+    )
+    .configured_as(drivers(&config));
+    sockets::allow_many();
     let server = HttpServer::new(move || App::new().configure(|cfg| pieces.configure(cfg)))
         .disable_signals()
         // Answers are written whole: waiting for the client's acknowledgement only delays the end.
         .tcp_nodelay(true)
+        .on_connect(sockets::bound)
         .shutdown_timeout(shutdown::grace_seconds(&config.server))
         .listen(listener)?
         .run();
     // From here on a signal drains instead of killing.
     let signals = Signals::listen()?;
     let handle = server.handle();
-    let stop = shutdown::on_signal(signals, config.server, move || draining.begin(), handle);
+    let feed = Arc::clone(store.feed());
+    let fail_readiness = move || {
+        draining.begin();
+        feed.close();
+    };
+    let stop = shutdown::on_signal(signals, config.server, fail_readiness, handle);
     actix_web::rt::spawn(stop);
     if config.sync.eager {
         // What an earlier life had no time to copy.
@@ -178,28 +194,45 @@ async fn run(
         job.wake();
     };
     let scheduler = Scheduler::start(config.sync.schedule, clock, wake).await?;
-    let pulse = actix_web::rt::spawn(pulse::beat(Arc::clone(&store)));
+    let loops = [
+        actix_web::rt::spawn(pulse::beat(Arc::clone(&store))),
+        actix_web::rt::spawn(following::look(Arc::clone(store.feed()))),
+        actix_web::rt::spawn(following::beat(Arc::clone(&frontends))),
+    ];
     info!(%address, %set, partitions, "listening on http://{address}");
     systemd::ready(&format!("listening on {address}"));
     server.await?;
-    pulse.abort();
-    // Cancelled, as it should be; from here on it holds nothing.
-    drop(pulse.await);
+    for task in loops {
+        task.abort();
+        // Cancelled, as it should be; from here on it holds nothing.
+        drop(task.await);
+    }
+    frontends.leave().await;
     scheduler.stop().await;
     // Web workers let go of their parts a moment after the server has ended. As the last owner we
     // end the lanes, then the job, each after what it has begun, and close every connection.
+    shutdown::last_owner(&frontends).await;
+    drop(frontends);
     shutdown::last_owner(&store).await;
     drop((store, sync));
     info!("stopped");
     Ok(())
 }
 
-/// Starts the sync job and the lanes.
+/// What a front end consists of.
+struct Parts {
+    store: Arc<Store>,
+    sync: Arc<SyncJob>,
+    frontends: Arc<Frontends>,
+}
+
+/// Starts the sync job, the lanes, the feed and the heartbeats.
 fn start(
     config: &Config,
     opened: Opened,
     clock: &Arc<dyn Clock>,
-) -> Result<(Arc<Store>, Arc<SyncJob>), ServeError> {
+    address: SocketAddr,
+) -> Result<Parts, ServeError> {
     let topology = Arc::new(ArcSwap::from_pointee(opened.set.topology.clone()));
     let round = Round::start(
         opened.members(),
@@ -208,7 +241,15 @@ fn start(
         config.sync.log_retention,
     )?;
     let sync = Arc::new(SyncJob::start(round)?);
-    let store = Store::start(StoreParts {
+    let followers_max = config.server.followers_max;
+    let feed = Arc::new(Feed::start(FeedParts {
+        set: opened.set.set,
+        sources: opened.sources(),
+        clock: Arc::clone(clock),
+        sync: Arc::clone(&sync),
+        limits: FeedLimits { followers_max, ..FeedLimits::default() },
+    })?);
+    let store = Arc::new(Store::start(StoreParts {
         set: opened.set.set,
         topology,
         partitions: opened.served(),
@@ -216,10 +257,35 @@ fn start(
         deadline: config.server.deadline,
         ack_timeout: config.store.ack_timeout,
         sync: Arc::clone(&sync),
+        feed: Arc::clone(&feed),
         eager: config.sync.eager,
         limits: LaneLimits::default(),
+    })?);
+    let frontends = Frontends::start(FrontendsParts {
+        id: format!("{:016x}", getrandom::u64().map_err(OpenError::Random)?),
+        address: address.to_string(),
+        interval: config.server.heartbeat,
+        partitions: opened.connects(),
+        store: Arc::clone(&store),
+        feed,
+        clock: Arc::clone(clock),
     })?;
-    Ok((Arc::new(store), sync))
+    Ok(Parts { store, sync, frontends: Arc::new(frontends) })
+}
+
+/// The partitions as they are configured, without secrets.
+fn drivers(config: &Config) -> Drivers {
+    let one = |(name, partition): (&String, &PartitionConfig)| Configured {
+        name: name.clone(),
+        engine: match partition.url {
+            PartitionUrl::Sqlite { .. } => EngineKind::Sqlite,
+            PartitionUrl::Mysql(_) => EngineKind::Mysql,
+            PartitionUrl::Memory => EngineKind::Memory,
+        },
+        url: partition.url.to_string(),
+        role: partition.role.to_string(),
+    };
+    Drivers(config.partitions.iter().map(one).collect())
 }
 
 fn limits(config: &Config) -> HttpLimits {

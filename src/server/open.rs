@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::partition::PartitionUrl;
+use crate::feed::FeedSource;
 use crate::founding::{Configured, Founding, FoundingError, OpenSet, open_set};
 use crate::lane::checked::Checked;
 use crate::lane::pool::Pool;
@@ -205,6 +206,27 @@ impl Opened {
             id: open.serving.id,
             name: Arc::clone(&open.serving.name),
             connect: Arc::clone(&open.rounds) as Arc<dyn Connect>,
+        };
+        self.partitions.iter().map(one).collect()
+    }
+
+    /// The data partitions, for the feed.
+    pub fn sources(&self) -> Vec<FeedSource> {
+        let one = |open: &Open| FeedSource {
+            id: open.serving.id,
+            name: Arc::clone(&open.serving.name),
+            is_local: open.checked.engine.is_local(),
+            is_voter: self.set.topology.voter(open.serving.id).is_some(),
+            connect: Arc::clone(&open.checked) as Arc<dyn Connect>,
+        };
+        self.partitions.iter().map(one).collect()
+    }
+
+    /// The data partitions, for heartbeats.
+    pub fn connects(&self) -> Vec<(Arc<str>, Arc<dyn Connect>)> {
+        let one = |open: &Open| {
+            let connect = Arc::clone(&open.checked) as Arc<dyn Connect>;
+            (Arc::clone(&open.serving.name), connect)
         };
         self.partitions.iter().map(one).collect()
     }

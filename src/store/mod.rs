@@ -27,6 +27,7 @@ use self::figures::written_bytes;
 use self::lanes::{Lanes, Miss};
 use self::route::Part;
 use crate::clock::Clock;
+use crate::feed::Feed;
 use crate::jobs::SyncJob;
 use crate::lane::pool::Pool;
 use crate::lane::reader::Reader;
@@ -89,6 +90,8 @@ pub struct StoreParts {
     pub ack_timeout: Duration,
     /// The sync job: woken by session reads that wait, and by writes if `eager`.
     pub sync: Arc<SyncJob>,
+    /// The feed: told of every write.
+    pub feed: Arc<Feed>,
     /// Whether each write wakes the sync job.
     pub eager: bool,
     /// Bounds of the lanes.
@@ -104,6 +107,7 @@ pub struct Store {
     deadline: Duration,
     ack_timeout: Duration,
     sync: Arc<SyncJob>,
+    feed: Arc<Feed>,
     eager: bool,
     /// Reads of clients.
     reads: Counter,
@@ -127,6 +131,7 @@ impl Store {
             deadline: parts.deadline,
             ack_timeout: parts.ack_timeout,
             sync: parts.sync,
+            feed: parts.feed,
             eager: parts.eager,
             reads: Counter::default(),
         })
@@ -140,6 +145,11 @@ impl Store {
     /// The clock that it lives by.
     pub fn clock(&self) -> &Arc<dyn Clock> {
         &self.clock
+    }
+
+    /// The changes of what it holds.
+    pub const fn feed(&self) -> &Arc<Feed> {
+        &self.feed
     }
 
     /// The topology in use.
@@ -168,6 +178,7 @@ impl Store {
         let mut acks = None;
         if let Some(version) = outcome.version() {
             vector.raise(master, version);
+            self.feed.wrote(master, version);
             if self.eager {
                 self.sync.wake();
             }

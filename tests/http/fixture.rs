@@ -4,10 +4,12 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::dev::ServiceResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HOST, HeaderMap};
 use actix_web::test::{TestRequest, call_service, init_service, read_body};
 use actix_web::{App, HttpMessage as _};
+use datastore::frontends::{Frontends, FrontendsParts};
 use datastore::http::guard::HostPolicy;
 use datastore::http::health::Draining;
 use datastore::http::{HttpLimits, Pieces};
@@ -22,10 +24,14 @@ pub const LIMITS: HttpLimits = HttpLimits {
     body_deadline: Duration::from_secs(10),
 };
 
+/// More than any of these tests needs on a slow machine.
+pub const BOUND: Duration = Duration::from_secs(60);
+
 /// A front end, which offers what its [`Masters`] do, too.
 pub struct Front {
     pub pieces: Pieces,
     pub draining: Arc<Draining>,
+    pub frontends: Arc<Frontends>,
     pub masters: Masters,
 }
 
@@ -54,18 +60,34 @@ impl Front {
         let hosts = HostPolicy::new(&[], ["db.example.org"]).unwrap();
         let draining = Arc::new(Draining::default());
         let (store, sync) = (Arc::clone(&masters.store), Arc::clone(&masters.sync));
-        let pieces = Pieces::new(store, sync, limits, hosts, Arc::clone(&draining));
-        Self { pieces, draining, masters }
+        let frontends = Frontends::start(FrontendsParts {
+            id: "f1".to_owned(),
+            address: "127.0.0.1:8080".to_owned(),
+            interval: Duration::from_secs(5),
+            partitions: masters.connects(),
+            store: Arc::clone(&store),
+            feed: Arc::clone(&masters.feed),
+            clock: masters.clock.clone(),
+        });
+        let frontends = Arc::new(frontends.unwrap());
+        let others = Arc::clone(&frontends);
+        let pieces = Pieces::new(store, sync, others, limits, hosts, Arc::clone(&draining));
+        Self { pieces, draining, frontends, masters }
     }
 
     /// Sends one request, as `localhost` unless it says otherwise.
-    pub async fn ask(&self, request: TestRequest) -> Answer {
+    pub async fn send(&self, request: TestRequest) -> ServiceResponse {
         let app = init_service(App::new().configure(|cfg| self.pieces.configure(cfg))).await;
         let mut request = request.to_request();
         if !request.headers().contains_key(HOST) {
             request.headers_mut().insert(HOST, "localhost".parse().unwrap());
         }
-        let response = call_service(&app, request).await;
+        call_service(&app, request).await.map_into_boxed_body()
+    }
+
+    /// The same, with the whole answer.
+    pub async fn ask(&self, request: TestRequest) -> Answer {
+        let response = self.send(request).await;
         let (status, headers) = (response.status(), response.headers().clone());
         Answer { status, headers, body: read_body(response).await.to_vec() }
     }

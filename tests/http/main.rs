@@ -6,7 +6,9 @@
 mod batches;
 mod changes;
 mod documents;
+mod feed;
 mod fixture;
+mod followers;
 mod lists;
 mod negotiation;
 mod original;
@@ -15,6 +17,7 @@ mod properties;
 mod races;
 mod refusals;
 mod service;
+mod stream;
 mod values;
 mod wire;
 

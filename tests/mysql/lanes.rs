@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use datastore::clock::{Clock, Manual, System};
+use datastore::feed::{Feed, FeedLimits, FeedParts};
 use datastore::jobs::SyncJob;
 use datastore::lane::point::{PointError, PointLane};
 use datastore::lane::pool::Pool;
@@ -286,6 +287,14 @@ fn store_over(
     let topology = Arc::new(ArcSwap::from_pointee(topology));
     let retention = Duration::from_secs(60);
     let round = Round::start(members, Arc::clone(&topology), Arc::clone(clock), retention);
+    let sync = Arc::new(SyncJob::start(round.unwrap()).unwrap());
+    let feed = Feed::start(FeedParts {
+        set: SetId(7),
+        sources: Vec::new(),
+        clock: Arc::clone(clock),
+        sync: Arc::clone(&sync),
+        limits: FeedLimits::default(),
+    });
     Store::start(StoreParts {
         set: SetId(7),
         topology,
@@ -293,7 +302,8 @@ fn store_over(
         clock: Arc::clone(clock),
         deadline: Duration::from_secs(10),
         ack_timeout: Duration::from_secs(1),
-        sync: Arc::new(SyncJob::start(round.unwrap()).unwrap()),
+        sync,
+        feed: Arc::new(feed.unwrap()),
         eager: false,
         limits: LaneLimits::default(),
     })

@@ -6,6 +6,7 @@
 mod client;
 mod commands;
 mod crash;
+mod feed;
 mod index;
 mod memory;
 mod process;
@@ -15,6 +16,7 @@ mod requests;
 mod room;
 mod servers;
 mod shutdown;
+mod stream;
 mod unit;
 mod verbs;
 

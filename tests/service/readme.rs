@@ -1,5 +1,5 @@
-//! The console blocks of the README and of docs/api.md, run as they stand, in order, each document
-//! against a service with the defaults.
+//! The console blocks of the README, of docs/api.md and docs/feed.md, run as they stand, in order,
+//! each document against a service with the defaults.
 
 use std::process::Command;
 
@@ -73,6 +73,11 @@ fn the_readme_says_what_happens() {
 #[test]
 fn the_description_of_the_interface_says_what_happens() {
     says_what_happens("docs/api.md");
+}
+
+#[test]
+fn the_description_of_the_feed_says_what_happens() {
+    says_what_happens("docs/feed.md");
 }
 
 fn says_what_happens(document: &str) {

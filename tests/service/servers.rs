@@ -55,6 +55,11 @@ impl Servers {
         Service::start_with(self.folder.path(), &environment)
     }
 
+    /// Kills the `nth` and starts it again.
+    pub fn crash(&mut self, nth: usize) {
+        self.servers[nth].restart();
+    }
+
     /// A plain connection to the database of the `nth`.
     pub fn admin(&self, nth: usize) -> mysql::Conn {
         self.servers[nth].admin_of(&self.databases[nth])
@@ -86,7 +91,7 @@ fn write(address: SocketAddr, name: u64, seed: u64, end: &AtomicBool) -> Vec<Att
 }
 
 /// A key that the `nth` of three masters takes.
-fn key_of(nth: usize) -> String {
+pub fn key_of(nth: usize) -> String {
     let names = (1..=3).map(|n| (format!("store_{n}"), Role::Master));
     let topology = Topology::found(&names.collect()).unwrap();
     let id = topology.voters()[nth].id;

@@ -367,11 +367,13 @@ impl World {
             self.check_deletes(*id, state);
         }
         for nth in 0..self.followers.len() {
-            let follower = &self.followers[nth].state;
-            let lives = follower.iter().filter(|(_, (_, lives))| *lives);
+            let follower = &self.followers[nth];
+            let lives = follower.state.iter().filter(|(_, (_, lives))| *lives);
             let known: BTreeMap<&Key, Version> = lives.map(|(key, (v, _))| (key, *v)).collect();
+            let followed = live_rows(reference).into_iter();
+            let followed = followed.filter(|(key, _)| key.bytes().starts_with(&follower.prefix));
             let store: BTreeMap<&Key, Version> =
-                live_rows(reference).into_iter().map(|(key, row)| (key, row.version)).collect();
+                followed.map(|(key, row)| (key, row.version)).collect();
             if known != store {
                 self.violate(
                     "FEED-1",

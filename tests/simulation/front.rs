@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use datastore::age::Ages;
 use datastore::feed::Position;
 use datastore::lane::batch::BatchError;
@@ -70,6 +71,8 @@ pub struct Session {
 /// A feed follower that keeps the greater version of each key.
 #[derive(Clone, Debug)]
 pub struct Follower {
+    /// What the keys that it follows begin with.
+    pub prefix: Bytes,
     pub position: Position,
     /// Version, and whether the key lives.
     pub state: BTreeMap<Key, (Version, bool)>,
@@ -77,8 +80,8 @@ pub struct Follower {
     pub turn: u64,
 }
 
-impl Default for Follower {
-    fn default() -> Self {
-        Self { position: Position::Start, state: BTreeMap::new(), turn: 0 }
+impl Follower {
+    pub fn of(prefix: &'static str) -> Self {
+        Self { prefix: prefix.into(), position: Position::Start, state: BTreeMap::new(), turn: 0 }
     }
 }

@@ -234,7 +234,11 @@ impl History {
 
     fn follow(&mut self) {
         let (front, target) = (self.front(), self.any_server());
-        let nth = self.world.get().rng.usize(..2);
+        let nth = {
+            let mut world = self.world.get();
+            let followers = world.followers.len();
+            world.rng.usize(..followers)
+        };
         self.spawn(NewOperation::new("follow", front, move |net| {
             operations::follow(net, nth, target);
         }));
@@ -396,8 +400,11 @@ impl History {
 
     fn finish_following(&self) {
         let net = Net { world: &self.world, front: 0, yielder: None };
-        let ids = self.world.get().ids();
-        for nth in 0..2 {
+        let (ids, followers) = {
+            let world = self.world.get();
+            (world.ids(), world.followers.len())
+        };
+        for nth in 0..followers {
             for _ in 0..40 {
                 for id in &ids {
                     operations::follow(&net, nth, *id);

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use datastore::ack::{self, Tally};
-use datastore::feed::{self, FeedError, Position};
+use datastore::feed::{self, FeedError, Position, Selection};
 use datastore::lane::batch::{self, BatchError};
 use datastore::partition::{Found, Get, Partition, PartitionError, Status};
 use datastore::record::{Key, Record};
@@ -437,15 +437,23 @@ fn check_session(
 
 /// A follower asks a partition for its next page.
 pub fn follow(net: &Net<'_>, nth: usize, target: PartitionId) {
-    let (position, turn, barriers) = {
-        let world = net.world.get();
-        let follower = &world.followers[nth];
+    let (position, turn, barriers, selection) = {
+        let mut world = net.world.get();
         let barriers = Rc::clone(&world.fronts[net.front].barriers);
-        (follower.position.clone(), follower.turn, barriers)
+        // Each log by itself, at its origin or elsewhere, or all of them together.
+        let ids = world.ids();
+        let origins = match world.rng.u8(..4) {
+            0 => ids.into_iter().collect(),
+            1 => [ids[world.rng.usize(..ids.len())]].into(),
+            _ => [target].into(),
+        };
+        let follower = &world.followers[nth];
+        let selection = Selection { prefix: follower.prefix.clone(), origins };
+        (follower.position.clone(), follower.turn, barriers, selection)
     };
     let Ok(mut partition) = net.pooled(target) else { return };
     let limits = limits(net);
-    let result = feed::page(&mut partition, &position, &barriers, limits);
+    let result = feed::page(&mut partition, &position, &selection, &barriers, limits);
     let mut world = net.world.get();
     if world.followers[nth].turn != turn {
         return;

@@ -153,7 +153,7 @@ impl Shared {
             register: topology,
             fronts,
             sessions: Vec::new(),
-            followers: vec![Follower::default(), Follower::default()],
+            followers: ["", "", "k1"].map(Follower::of).into(),
             ledger: Ledger::default(),
             spawned: Vec::new(),
             bug,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use datastore::clock::{Clock, Manual};
+use datastore::feed::{Feed, FeedLimits, FeedParts, FeedSource};
 use datastore::jobs::SyncJob;
 use datastore::lane::pool::Pool;
 use datastore::lane::{Connect, LaneLimits};
@@ -36,6 +37,14 @@ pub const COPY: &str = "copy";
 
 /// The wall clock that every store starts at.
 pub const NOW_MS: i64 = 1_000_000_000_000;
+
+/// Small enough that tests reach them.
+pub const FEED_LIMITS: FeedLimits = FeedLimits {
+    followers_max: 50,
+    ring_bytes_max: 1 << 20,
+    heartbeat: Duration::from_secs(1),
+    deadline: Duration::from_secs(5),
+};
 
 /// What the databases are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +76,7 @@ impl Connect for Switched {
 pub struct Masters {
     pub store: Arc<Store>,
     pub sync: Arc<SyncJob>,
+    pub feed: Arc<Feed>,
     pub clock: Arc<Manual>,
     pub topology: Topology,
     kind: Kind,
@@ -117,7 +127,7 @@ impl Masters {
         mut databases: BTreeMap<String, Arc<Switched>>,
         directory: tempfile::TempDir,
     ) -> Self {
-        let (mut partitions, mut members) = (Vec::new(), Vec::new());
+        let (mut partitions, mut members, mut sources) = (Vec::new(), Vec::new(), Vec::new());
         for voter in topology.voters() {
             databases.entry(voter.name.clone()).or_insert_with(|| {
                 founded(kind, voter.id, &voter.name, &topology, &clock, &directory)
@@ -133,6 +143,13 @@ impl Masters {
             let pool = Pool::new(Arc::clone(&connect), Arc::clone(&clock) as _, limits);
             let pool = Arc::new(pool);
             members.push(Member { id, name: Arc::clone(&name), connect: Arc::clone(&pool) as _ });
+            sources.push(FeedSource {
+                id,
+                name: Arc::clone(&name),
+                is_local,
+                is_voter,
+                connect: Arc::clone(&pool) as _,
+            });
             let serving = Serving { id, name };
             partitions.push(Served { serving, part, engine, is_local, connect, pool });
         }
@@ -141,6 +158,14 @@ impl Masters {
         let retention = Duration::from_secs(60);
         let round = Round::start(members, Arc::clone(&shared), Arc::clone(&time), retention);
         let sync = Arc::new(SyncJob::start(round.unwrap()).unwrap());
+        let feed = Feed::start(FeedParts {
+            set: SET,
+            sources,
+            clock: Arc::clone(&time),
+            sync: Arc::clone(&sync),
+            limits: FEED_LIMITS,
+        });
+        let feed = Arc::new(feed.unwrap());
         let store = Store::start(StoreParts {
             set: SET,
             topology: shared,
@@ -149,11 +174,12 @@ impl Masters {
             deadline: Duration::from_secs(5),
             ack_timeout: Duration::from_secs(1),
             sync: Arc::clone(&sync),
+            feed: Arc::clone(&feed),
             eager: false,
             limits: LaneLimits::default(),
         });
         let store = Arc::new(store.unwrap());
-        Self { store, sync, clock, topology, kind, databases, directory }
+        Self { store, sync, feed, clock, topology, kind, databases, directory }
     }
 
     /// Takes all partitions away from whoever has no connection yet.
@@ -178,6 +204,14 @@ impl Masters {
     pub fn key_of(&self, partition: &str) -> String {
         let mut keys = (0..).map(|n| format!("k{n}"));
         keys.find(|key| self.master_of(key) == partition).unwrap()
+    }
+
+    /// The partitions as another part of a front end reaches them.
+    pub fn connects(&self) -> Vec<(Arc<str>, Arc<dyn Connect>)> {
+        let one = |(name, database): (&String, &Arc<Switched>)| {
+            (Arc::from(name.as_str()), Arc::clone(database) as Arc<dyn Connect>)
+        };
+        self.databases.iter().map(one).collect()
     }
 
     /// Runs one round of passes, which has to be clean; further ones while a copy is seeded, which

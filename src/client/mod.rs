@@ -1,14 +1,18 @@
-//! The HTTP client of the command line: one request at a time, blocking.
+//! A client library: requests to a service, one at a time, blocking; and following its changes.
+//!
+//! [`Client`] sends requests and tells what went wrong; the command line is built on it. [`follow`]
+//! follows the changes of a service through anything that may happen to a connection or a front
+//! end, and [`mirror`] keeps a copy of what is followed.
+
+pub mod follow;
+pub mod mirror;
 
 use std::io::Read;
 use std::time::Duration;
 
-use clap::Args;
 use serde_json::Value;
 use ureq::http::{Method, Request, StatusCode};
 use ureq::{Agent, Body};
-
-use super::Exit;
 
 /// How long a connection may take: a service that is there answers within this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -16,14 +20,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// How much of an error's body is read.
 const PROBLEM_BYTES_MAX: u64 = 64 * 1024;
-
-/// Which service.
-#[derive(Clone, Debug, Args)]
-pub struct Service {
-    /// The service's address
-    #[arg(long, env = "DATASTORE_URL", default_value = "http://127.0.0.1:8080")]
-    url: String,
-}
 
 /// Why there is no answer that can be used.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +47,8 @@ pub enum ClientError {
     Refused {
         /// The status of the answer.
         status: StatusCode,
+        /// The code of the problem, where the answer is one of ours.
+        code: Option<String>,
         /// What the answer says.
         message: String,
     },
@@ -65,29 +63,32 @@ pub enum ClientError {
 }
 
 impl ClientError {
+    /// The problem's code, where the service says no.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Refused { code, .. } => code.as_deref(),
+            Self::Url { .. }
+            | Self::Request(_)
+            | Self::Unreachable { .. }
+            | Self::Foreign { .. } => None,
+        }
+    }
+
+    /// Whether it may be otherwise a moment later, or at another front end.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { status, .. } => status.is_server_error(),
+            Self::Url { .. } | Self::Request(_) | Self::Foreign { .. } => false,
+        }
+    }
+
     /// The service says no, with problem details if it is ours.
     pub fn refused(status: StatusCode, problem: &Value) -> Self {
         let text = |name: &str| problem.get(name).and_then(Value::as_str);
         let message = text("detail").or(text("title")).or(status.canonical_reason());
         let message = message.unwrap_or("no reason was given").to_owned();
-        Self::Refused { status, message }
-    }
-
-    /// The exit code that tells it to a script.
-    pub fn exit(&self) -> Exit {
-        match self {
-            Self::Url { .. } | Self::Request(_) => Exit::Usage,
-            Self::Unreachable { .. } | Self::Foreign { .. } => Exit::Unavailable,
-            Self::Refused { status, .. } => match *status {
-                StatusCode::NOT_MODIFIED
-                | StatusCode::NOT_FOUND
-                | StatusCode::PRECONDITION_FAILED
-                | StatusCode::CONFLICT => Exit::NotDone,
-                StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => Exit::Unavailable,
-                status if status.is_client_error() => Exit::Usage,
-                _ => Exit::Unavailable,
-            },
-        }
+        Self::Refused { status, code: text("code").map(str::to_owned), message }
     }
 }
 
@@ -108,10 +109,10 @@ pub struct Answer {
 
 impl Client {
     /// Nothing is sent yet.
-    pub fn new(service: &Service) -> Result<Self, ClientError> {
-        let base = service.url.trim_end_matches('/').to_owned();
+    pub fn new(url: &str) -> Result<Self, ClientError> {
+        let base = url.trim_end_matches('/').to_owned();
         if !base.starts_with("http://") && !base.starts_with("https://") {
-            return Err(ClientError::Url { url: service.url.clone() });
+            return Err(ClientError::Url { url: url.to_owned() });
         }
         let agent = Agent::config_builder()
             .http_status_as_error(false)

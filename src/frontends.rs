@@ -1,0 +1,269 @@
+//! Who runs: the front ends of the set tell each other by heartbeats.
+//!
+//! Every `server.heartbeat` a front end writes one row into every partition: where it listens, what
+//! it serves, who follows there. That is the only thing written on an idle set. Whoever wants to
+//! know who runs reads the rows of all partitions: a front end that one partition has heard of
+//! runs. Silence is judged by the partition that keeps the row, by its own clock; one that has been
+//! silent for [`INTERVALS_MAX`] of its intervals has stopped. One that ends in order leaves at
+//! once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Clock;
+use crate::feed::{Feed, Kind, Listed, Mark};
+use crate::lane::pool::Pool;
+use crate::lane::read::{Answer, ReadLane};
+use crate::lane::reader::Reader;
+use crate::lane::{Connect, Deadline, LaneLimits};
+use crate::partition::beat::Beat;
+use crate::store::Store;
+
+/// So many intervals of silence, and a front end has stopped.
+pub const INTERVALS_MAX: i64 = 3;
+/// How many followers a heartbeat names: those that are furthest behind. The others are counted.
+const LISTED_MAX: usize = 32;
+/// How long reading or writing a row may take.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// What a front end says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// Where it listens.
+    pub address: String,
+    /// Which version of the service it is.
+    pub version: String,
+    /// When it was started, by its own clock: milliseconds since 1970 UTC.
+    pub started_ms: i64,
+    /// How often it says so.
+    pub interval_ms: i64,
+    /// The partitions that it serves from.
+    pub serves: Vec<Serves>,
+    /// How many follow there.
+    pub followers: usize,
+    /// Some of them.
+    pub listed: Vec<FollowerAbout>,
+}
+
+/// A partition as one front end sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Serves {
+    /// Its name.
+    pub partition: String,
+    /// Its engine.
+    pub engine: String,
+    /// Whether it can serve reads.
+    pub readable: bool,
+    /// Whether it takes writes.
+    pub writable: bool,
+    /// What is wrong with it.
+    pub trouble: Option<String>,
+}
+
+/// A follower as its front end sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FollowerAbout {
+    /// `stream` or `wait`.
+    pub kind: String,
+    /// The subscription that it acts for.
+    pub subscription: Option<String>,
+    /// What it follows.
+    pub prefix: Vec<u8>,
+    /// How far it has come.
+    pub position: String,
+    /// How many writes it is behind; `None`: it is in its snapshot.
+    pub lag: Option<u64>,
+    /// Since when: milliseconds since 1970 UTC.
+    pub since_ms: i64,
+}
+
+/// A front end that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Its id, drawn at its start.
+    pub id: String,
+    /// Whether it is the one that was asked.
+    pub is_self: bool,
+    /// How long ago it was heard of.
+    pub silent_ms: i64,
+    /// What it said.
+    pub about: About,
+}
+
+/// What it takes.
+pub struct FrontendsParts {
+    /// An id that no other front end has.
+    pub id: String,
+    /// Where this one listens.
+    pub address: String,
+    /// How often it says that it runs.
+    pub interval: Duration,
+    /// The partitions that keep the rows.
+    pub partitions: Vec<(Arc<str>, Arc<dyn Connect>)>,
+    /// What it serves.
+    pub store: Arc<Store>,
+    /// Who follows.
+    pub feed: Arc<Feed>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// This front end among the others.
+pub struct Frontends {
+    id: String,
+    address: String,
+    started_ms: i64,
+    interval: Duration,
+    /// One thread a partition, so that one that hangs keeps no other from hearing of us.
+    lanes: Vec<(Arc<str>, ReadLane)>,
+    store: Arc<Store>,
+    feed: Arc<Feed>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Frontends {
+    /// Starts the threads; nothing is written yet.
+    pub fn start(parts: FrontendsParts) -> std::io::Result<Self> {
+        let limits = LaneLimits { read_threads: 1, queue_max: 64, ..LaneLimits::default() };
+        let mut lanes = Vec::new();
+        for (name, connect) in parts.partitions {
+            let thread = format!("beat-{name}");
+            let pool = Arc::new(Pool::new(connect, Arc::clone(&parts.clock), limits));
+            let lane = ReadLane::start(&thread, pool, Arc::clone(&parts.clock), limits)?;
+            lanes.push((name, lane));
+        }
+        Ok(Self {
+            id: parts.id,
+            address: parts.address,
+            started_ms: parts.clock.wall_ms(),
+            interval: parts.interval,
+            lanes,
+            store: parts.store,
+            feed: parts.feed,
+            clock: parts.clock,
+        })
+    }
+
+    /// How often it says that it runs.
+    pub const fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    /// Says at every partition that this front end runs.
+    pub async fn beat(&self) {
+        let document = serde_json::to_string(&self.about()).expect("a struct of plain fields");
+        self.write(Some(document)).await;
+    }
+
+    /// Says at every partition that it leaves.
+    pub async fn leave(&self) {
+        self.write(None).await;
+    }
+
+    /// Who runs, by their ids.
+    pub async fn running(&self) -> Vec<Running> {
+        let mut newest: BTreeMap<String, Beat> = BTreeMap::new();
+        for beats in self.everywhere(|reader| Ok(reader.partition.beats()?)).await {
+            for beat in beats {
+                let known = newest.get(&beat.frontend);
+                if known.is_none_or(|known| beat.silent_ms < known.silent_ms) {
+                    newest.insert(beat.frontend.clone(), beat);
+                }
+            }
+        }
+        newest.into_values().filter_map(|beat| self.judged(beat)).collect()
+    }
+
+    /// The front end behind a row, if it runs.
+    fn judged(&self, beat: Beat) -> Option<Running> {
+        // What another version wrote may say more, and must say this.
+        let about: About = serde_json::from_str(&beat.document).ok()?;
+        let is_self = beat.frontend == self.id;
+        let has_stopped = beat.silent_ms > INTERVALS_MAX.saturating_mul(about.interval_ms);
+        let running = Running { id: beat.frontend, is_self, silent_ms: beat.silent_ms, about };
+        (!has_stopped).then_some(running)
+    }
+
+    async fn write(&self, document: Option<String>) {
+        let id = self.id.clone();
+        self.everywhere(move |reader| {
+            reader.partition.beat(&id, document.as_deref())?;
+            Ok(())
+        })
+        .await;
+    }
+
+    /// Asks all partitions at once; what those say that answer in time.
+    async fn everywhere<T: Send + 'static>(
+        &self,
+        work: impl Fn(&mut Reader) -> Result<T, crate::session::SessionError> + Clone + Send + 'static,
+    ) -> Vec<T> {
+        let deadline = Deadline(self.clock.monotonic() + DEADLINE);
+        let asked: Vec<_> = self
+            .lanes
+            .iter()
+            .map(|(name, lane)| (name, lane.submit(deadline, work.clone())))
+            .collect();
+        let mut told = Vec::new();
+        for (name, answer) in asked {
+            let Ok(answer) = answer else { continue };
+            let answer: Option<Answer<T>> =
+                tokio::time::timeout(DEADLINE, answer).await.ok().and_then(Result::ok);
+            match answer {
+                Some(Ok(Ok(answer))) => told.push(answer),
+                Some(Ok(Err(error))) => {
+                    tracing::debug!(partition = %name, %error, "no heartbeat there");
+                }
+                Some(Err(error)) => {
+                    tracing::debug!(partition = %name, %error, "no heartbeat there")
+                }
+                None => tracing::debug!(partition = %name, "no heartbeat there in time"),
+            }
+        }
+        told
+    }
+
+    fn about(&self) -> About {
+        let health = self.store.health();
+        let serves = health.iter().map(|one| Serves {
+            partition: one.partition.name.to_string(),
+            engine: one.engine.to_string(),
+            readable: one.readable,
+            writable: one.writable,
+            trouble: one.trouble.map(str::to_owned),
+        });
+        let followers = self.feed.followers();
+        let mut listed: Vec<FollowerAbout> =
+            followers.iter().map(|follower| self.follower(follower)).collect();
+        listed.sort_by_key(|follower| (follower.lag.is_some(), std::cmp::Reverse(follower.lag)));
+        listed.truncate(LISTED_MAX);
+        About {
+            address: self.address.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_ms: self.started_ms,
+            interval_ms: i64::try_from(self.interval.as_millis()).unwrap_or(i64::MAX),
+            serves: serves.collect(),
+            followers: followers.len(),
+            listed,
+        }
+    }
+
+    fn follower(&self, listed: &Listed) -> FollowerAbout {
+        let (kind, subscription) = match &listed.kind {
+            Kind::Stream => ("stream", None),
+            Kind::Wait => ("wait", None),
+            Kind::Subscription(name) => ("wait", Some(name.to_string())),
+        };
+        FollowerAbout {
+            kind: kind.to_owned(),
+            subscription,
+            prefix: listed.prefix.to_vec(),
+            position: Mark::of(self.feed.set_id(), listed.position.clone()).to_string(),
+            lag: self.feed.lag(&listed.position),
+            since_ms: listed.since_ms,
+        }
+    }
+}
