@@ -3,16 +3,43 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::rt::spawn;
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::pulse;
 use crate::feed::Feed;
 use crate::frontends::Frontends;
+use crate::store::Store;
 
 /// How long a write of another front end may go unnoticed. Nothing is asked while nobody follows.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// Everything that a front end does again and again besides answering.
+pub struct Loops([JoinHandle<()>; 3]);
+
+impl Loops {
+    /// Starts them, inside the runtime that this is called in.
+    pub fn start(store: &Arc<Store>, frontends: &Arc<Frontends>) -> Self {
+        Self([
+            spawn(pulse::beat(Arc::clone(store))),
+            spawn(look(Arc::clone(store.feed()))),
+            spawn(beat(Arc::clone(frontends))),
+        ])
+    }
+
+    /// Ends them; from here on they hold nothing.
+    pub async fn stop(self) {
+        for task in self.0 {
+            task.abort();
+            // Cancelled, as it should be.
+            drop(task.await);
+        }
+    }
+}
+
 /// Looks for what other front ends have written, for ever.
-pub async fn look(feed: Arc<Feed>) {
+async fn look(feed: Arc<Feed>) {
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -22,7 +49,7 @@ pub async fn look(feed: Arc<Feed>) {
 }
 
 /// Tells the other front ends that this one runs, for ever.
-pub async fn beat(frontends: Arc<Frontends>) {
+async fn beat(frontends: Arc<Frontends>) {
     let mut ticks = interval(frontends.interval());
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {

@@ -25,6 +25,7 @@ use tokio::time::interval;
 use tokio_cron_scheduler::JobSchedulerError;
 use tracing::{info, warn};
 
+use self::following::Loops;
 use self::open::{Engines, OpenError, Opened};
 use self::scheduler::Scheduler;
 use self::shutdown::Signals;
@@ -194,19 +195,11 @@ async fn run(
         job.wake();
     };
     let scheduler = Scheduler::start(config.sync.schedule, clock, wake).await?;
-    let loops = [
-        actix_web::rt::spawn(pulse::beat(Arc::clone(&store))),
-        actix_web::rt::spawn(following::look(Arc::clone(store.feed()))),
-        actix_web::rt::spawn(following::beat(Arc::clone(&frontends))),
-    ];
+    let loops = Loops::start(&store, &frontends);
     info!(%address, %set, partitions, "listening on http://{address}");
     systemd::ready(&format!("listening on {address}"));
     server.await?;
-    for task in loops {
-        task.abort();
-        // Cancelled, as it should be; from here on it holds nothing.
-        drop(task.await);
-    }
+    loops.stop().await;
     frontends.leave().await;
     scheduler.stop().await;
     // Web workers let go of their parts a moment after the server has ended. As the last owner we

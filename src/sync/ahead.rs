@@ -1,9 +1,10 @@
 //! Reading ahead: a source is read on a thread of its own while the target takes in what was read
 //! before.
 //!
-//! A [`Line`] is one target's way to one source, with at most one thread that reads over it. What it has read waits in a channel of [`AHEAD`] items,
-//! so what is held is bounded however far behind the target is. Whoever reads may drop the
-//! receiver: the thread ends at its next item, and gives its connection back.
+//! A [`Line`] is one target's way to one source, with at most one thread that reads over it. What
+//! it has read waits in a channel of [`AHEAD`] items, so what is held is bounded however far behind
+//! the target is. Whoever reads may drop the receiver: the thread ends at its next item, and gives
+//! its connection back.
 
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -55,8 +56,9 @@ impl Line {
         waited.is_ok_and(|(busy, _)| !*busy)
     }
 
-    /// Reads with `next`, over a connection that is taken for it, and sends what it says, until it says that there is no more or nobody listens. `refused` words an error of
-    /// connecting. Has to be called on a line that is free.
+    /// Reads with `next`, over a connection that is taken for it, and sends what it says, until it
+    /// says that there is no more or nobody listens. `refused` words an error of connecting. Has to
+    /// be called on a line that is free.
     pub fn read<T: Send + 'static>(
         self: &Arc<Self>,
         name: String,

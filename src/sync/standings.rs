@@ -1,8 +1,9 @@
 //! Where everybody stands, asked of all at once, with little patience.
 //!
-//! A thread a partition asks for its status whenever somebody wants to know; a question that is under way serves nobody who came after it began, since what was
-//! written in between may be missing in its answer. A partition that does not answer costs whoever
-//! asks [`Standings::ask`]'s patience once; while the question hangs, it costs nobody anything.
+//! A thread a partition asks for its status whenever somebody wants to know; a question that is
+//! under way serves nobody who came after it began, since what was written in between may be
+//! missing in its answer. A partition that does not answer costs whoever asks [`Standings::ask`]'s
+//! patience once; while the question hangs, it costs nobody anything.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
