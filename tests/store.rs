@@ -79,6 +79,8 @@ async fn a_session_read_wakes_a_pull_and_never_returns_less() {
 #[tokio::test]
 async fn an_embedded_copy_is_read_first_and_never_in_place_of_a_master() {
     let front = Masters::over(Kind::Memory).with_copy();
+    // Seeded, while there is nothing yet.
+    front.round().await;
     let written = front.store.write(set("k", "v"), Ack::All, None).await.unwrap();
     assert_eq!(written.acks.map(|acks| (acks.held, acks.voters)), Some((3, 3)));
     let token = written.session;

@@ -47,6 +47,8 @@ pub struct Config {
     pub partitions: BTreeMap<String, PartitionConfig>,
     /// `[sync]`.
     pub sync: SyncConfig,
+    /// `[embedded_copy]`.
+    pub embedded_copy: EmbeddedCopy,
 }
 
 /// `[server]`: how this front end talks to clients.
@@ -96,6 +98,33 @@ pub struct SyncConfig {
     pub log_retention: Duration,
 }
 
+/// `[embedded_copy]`: the read copy inside this front end, by its engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EmbeddedCopy {
+    /// There is none.
+    #[default]
+    None,
+    /// In this process's memory: seeded at every start.
+    Memory,
+    /// In a file under the data root: warm after a restart.
+    Sqlite,
+}
+
+impl EmbeddedCopy {
+    /// Its name in answers, reports and logs: no partition can have it.
+    pub const NAME: &str = "embedded_copy";
+
+    /// The engine of this name.
+    fn named(text: &str) -> Option<Self> {
+        match text {
+            "none" => Some(Self::None),
+            "memory" => Some(Self::Memory),
+            "sqlite" => Some(Self::Sqlite),
+            _ => None,
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         let partitions = (1..=3)
@@ -110,6 +139,7 @@ impl Default for Config {
             store: StoreConfig::default(),
             partitions,
             sync: SyncConfig::default(),
+            embedded_copy: EmbeddedCopy::default(),
         }
     }
 }
@@ -180,6 +210,12 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let layered = raw::read(file, environment)?;
         validate::config(layered).map_err(ConfigError::Wrong)
+    }
+
+    /// The file of the embedded copy, where it lives in one.
+    pub fn embedded_copy_path(&self) -> PathBuf {
+        let name = format!("{}{}.db", self.store.database_prefix, EmbeddedCopy::NAME);
+        self.store.root.join("data").join(name)
     }
 
     /// The topology that this configuration founds.

@@ -22,7 +22,7 @@ const SEPARATOR: &str = "__";
 const SIMILARITY_MIN: f64 = 0.6;
 
 /// The sections with fixed names, and their keys.
-pub(super) const SECTIONS: [(&str, &[&str]); 3] = [
+pub(super) const SECTIONS: [(&str, &[&str]); 4] = [
     (
         "server",
         &[
@@ -38,6 +38,7 @@ pub(super) const SECTIONS: [(&str, &[&str]); 3] = [
     ),
     ("store", &["root", "key_bytes_max", "value_bytes_max", "ack_timeout", "database_prefix"]),
     ("sync", &["schedule", "eager", "log_retention"]),
+    ("embedded_copy", &["engine"]),
 ];
 /// The section that has one table per partition, and the keys of each.
 pub(super) const PARTITION: (&str, &[&str]) = ("partition", &["url", "password_file", "role"]);
@@ -50,6 +51,7 @@ pub(super) struct RawConfig {
     pub store: RawStore,
     pub partition: BTreeMap<String, RawPartition>,
     pub sync: RawSync,
+    pub embedded_copy: RawEmbeddedCopy,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -89,6 +91,12 @@ pub(super) struct RawSync {
     pub schedule: Option<String>,
     pub eager: Option<String>,
     pub log_retention: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct RawEmbeddedCopy {
+    pub engine: Option<String>,
 }
 
 /// A list: an array in the file, words between commas in the environment.

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use super::error::{Place, Problem, ProblemKind, Problems};
 use super::partition::{PartitionConfig, PartitionUrl, UrlError, redacted};
-use super::raw::{Layered, RawPartition, RawServer, RawStore, RawSync};
-use super::{Config, ServerConfig, StoreConfig, SyncConfig};
+use super::raw::{Layered, RawEmbeddedCopy, RawPartition, RawServer, RawStore, RawSync};
+use super::{Config, EmbeddedCopy, ServerConfig, StoreConfig, SyncConfig};
 use crate::duration;
 use crate::record::KEY_BYTES_WIDTH;
 use crate::topology::Role;
@@ -53,7 +53,9 @@ pub(super) fn config(layered: Layered) -> Result<Config, Problems> {
     } else {
         check.partitions(&raw.partition, &store)
     };
-    let config = Config { server, store, partitions, sync };
+    let embedded_copy = check.embedded_copy(&raw.embedded_copy, &partitions);
+    let config = Config { server, store, partitions, sync, embedded_copy };
+    check.own_file(&config);
     // With a partition left out for another mistake, complaints about the set would only confuse.
     if check.problems.is_empty()
         && let Err(error) = config.topology()
@@ -231,6 +233,35 @@ impl Check {
                 default.log_retention,
                 Duration::ZERO..=LOG_RETENTION_MAX,
             ),
+        }
+    }
+
+    fn embedded_copy(
+        &mut self,
+        raw: &RawEmbeddedCopy,
+        partitions: &BTreeMap<String, PartitionConfig>,
+    ) -> EmbeddedCopy {
+        let (key, fix) = ("embedded_copy.engine", "write none, memory or sqlite");
+        let default = EmbeddedCopy::default();
+        let engine =
+            self.parsed(key, &raw.engine, default, EmbeddedCopy::named, "is no engine of it", fix);
+        if engine != EmbeddedCopy::None && partitions.contains_key(EmbeddedCopy::NAME) {
+            let value = raw.engine.as_deref().unwrap_or_default();
+            let why = format!("is not possible: a partition is named {}", EmbeddedCopy::NAME);
+            self.value(key, value, why, "give the partition another name, or write none");
+        }
+        engine
+    }
+
+    /// The embedded copy's file is no partition's: it is thrown away when it does not fit.
+    fn own_file(&mut self, config: &Config) {
+        let url = PartitionUrl::Sqlite { path: config.embedded_copy_path() };
+        let has_it = |(_, partition): &(&String, &PartitionConfig)| partition.url == url;
+        if config.embedded_copy == EmbeddedCopy::Sqlite
+            && let Some((other, _)) = config.partitions.iter().find(has_it)
+        {
+            let (value, other) = (url.to_string(), other.clone());
+            self.problem("embedded_copy.engine", ProblemKind::SameDatabase { value, other });
         }
     }
 

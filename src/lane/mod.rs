@@ -13,6 +13,7 @@
 
 pub mod batch;
 pub mod checked;
+pub mod disposable;
 pub mod point;
 pub mod pool;
 pub mod read;
@@ -34,6 +35,10 @@ pub const DEAD_AT_ONCE: Duration = Duration::from_secs(1);
 pub trait Connect: Send + Sync {
     /// A new connection.
     fn connect(&self) -> Result<Box<dyn Partition + Send>, PartitionError>;
+
+    /// A connection has met damage. Where the partition can be made anew, the next connection does
+    /// so; else nothing follows from it.
+    fn tell_damaged(&self) {}
 }
 
 /// Why a lane has no answer.

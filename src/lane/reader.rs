@@ -61,12 +61,20 @@ pub(super) fn with_reader<T, E: Failure>(
         let result = read(&mut reader);
         let is_prompt = clock.monotonic().saturating_sub(began) < DEAD_AT_ONCE;
         if !is_prompt || !failed(&result).is_some_and(PartitionError::lost_connection) {
-            return keep(slot, reader, result);
+            return keep(slot, reader, told(connect, result));
         }
     }
     let mut reader = Reader::connect(connect)?;
     let result = read(&mut reader);
-    keep(slot, reader, result)
+    keep(slot, reader, told(connect, result))
+}
+
+/// Tells of damage where something may be done about it.
+fn told<T, E: Failure>(connect: &dyn Connect, result: Result<T, E>) -> Result<T, E> {
+    if matches!(failed(&result), Some(PartitionError::Damaged { .. })) {
+        connect.tell_damaged();
+    }
+    result
 }
 
 fn keep<T, E: Failure>(

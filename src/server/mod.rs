@@ -5,6 +5,7 @@
 //! then the address, and only then are partitions opened, so that a second service on one address
 //! or a wrong configuration changes nothing anywhere.
 
+pub mod copies;
 mod following;
 pub mod logging;
 pub mod open;
@@ -25,6 +26,7 @@ use tokio::time::interval;
 use tokio_cron_scheduler::JobSchedulerError;
 use tracing::{info, warn};
 
+use self::copies::Copy;
 use self::following::Loops;
 use self::open::{Engines, OpenError, Opened};
 use self::scheduler::Scheduler;
@@ -151,12 +153,15 @@ async fn run(
     clock: Arc<dyn Clock>,
 ) -> Result<(), ServeError> {
     let address = listener.local_addr()?;
-    let partitions = opened.describe();
+    let copy = Copy::embedded(&config, &opened.set, &clock)?;
+    let described = [Some(opened.describe()), copy.as_ref().map(Copy::describe)];
+    let partitions = described.into_iter().flatten().collect::<Vec<_>>().join(", ");
+    let has_copy = copy.is_some();
     let set = opened.set.set;
     for missing in &opened.set.unreachable {
         warn!("served without partition {missing}, until it can be asked");
     }
-    let Parts { store, sync, frontends } = start(&config, opened, &clock, address)?;
+    let Parts { store, sync, frontends } = start(&config, opened, copy, &clock, address)?;
     let draining = Arc::new(Draining::default());
     let pieces = Pieces::new(
         Arc::clone(&store),
@@ -186,8 +191,8 @@ async fn run(
     };
     let stop = shutdown::on_signal(signals, config.server, fail_readiness, handle);
     actix_web::rt::spawn(stop);
-    if config.sync.eager {
-        // What an earlier life had no time to copy.
+    if config.sync.eager || has_copy {
+        // What an earlier life had no time to copy, and what the copy does not have yet.
         sync.wake();
     }
     let job = Arc::clone(&sync);
@@ -223,16 +228,16 @@ struct Parts {
 fn start(
     config: &Config,
     opened: Opened,
+    copy: Option<Copy>,
     clock: &Arc<dyn Clock>,
     address: SocketAddr,
 ) -> Result<Parts, ServeError> {
     let topology = Arc::new(ArcSwap::from_pointee(opened.set.topology.clone()));
-    let round = Round::start(
-        opened.members(),
-        Arc::clone(&topology),
-        Arc::clone(clock),
-        config.sync.log_retention,
-    )?;
+    let (mut members, mut partitions) = (opened.members(), opened.served());
+    members.extend(copy.iter().map(Copy::member));
+    partitions.extend(copy.iter().map(Copy::served));
+    let round =
+        Round::start(members, Arc::clone(&topology), Arc::clone(clock), config.sync.log_retention)?;
     let sync = Arc::new(SyncJob::start(round)?);
     let followers_max = config.server.followers_max;
     let feed = Arc::new(Feed::start(FeedParts {
@@ -245,7 +250,7 @@ fn start(
     let store = Arc::new(Store::start(StoreParts {
         set: opened.set.set,
         topology,
-        partitions: opened.served(),
+        partitions,
         clock: Arc::clone(clock),
         deadline: config.server.deadline,
         ack_timeout: config.store.ack_timeout,

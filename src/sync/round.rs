@@ -23,7 +23,7 @@ use super::standings::Standings;
 use crate::clock::Clock;
 use crate::lane::Connect;
 use crate::topology::Topology;
-use crate::version::PartitionId;
+use crate::version::{PartitionId, Version};
 
 /// How long a partition is waited for that does not say where it stands: below anybody's deadline,
 /// above what a busy server takes for a tiny question.
@@ -63,6 +63,8 @@ pub(super) struct Row {
     pub(super) bytes: usize,
     pub(super) took: Duration,
     pub(super) lag: u64,
+    /// How far the source was when it was last heard of.
+    pub(super) head: Version,
     pub(super) covered_at: Option<Duration>,
     pub(super) error: Option<&'static str>,
     pub(super) last_error: Option<Trouble>,

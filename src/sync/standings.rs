@@ -178,6 +178,9 @@ fn status(connect: &dyn Connect, clock: &dyn Clock) -> Result<Status, PartitionE
     let ask = || connect.connect()?.status();
     let began = clock.monotonic();
     let result = ask();
+    if matches!(&result, Err(PartitionError::Damaged { .. })) {
+        connect.tell_damaged();
+    }
     let is_prompt = clock.monotonic().saturating_sub(began) < DEAD_AT_ONCE;
     if is_prompt && result.as_ref().is_err_and(PartitionError::lost_connection) {
         return ask();

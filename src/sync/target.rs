@@ -16,7 +16,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use super::ahead::{AHEAD, Line, Then};
-use super::pass::{self, Pages, Pull, PullError, Pulled, Step};
+use super::pass::{self, PageLimits, Pages, Pull, PullError, Pulled, Step};
 use super::reseed::{self, ReseedError, Seed};
 use super::round::{Member, PATIENCE, Round, SILENCE_MAX, chain};
 use super::standings::Standing;
@@ -25,6 +25,9 @@ use crate::partition::{
     Partition, PartitionError, Refusal, ReseedNumber, ReseedStep, Result, Status,
 };
 use crate::version::PartitionId;
+
+/// Larger steps than a pass takes: nobody else writes to a copy that is being seeded.
+const SEED_LIMITS: PageLimits = PageLimits { entries_max: 4096, bytes_max: 4 << 20 };
 
 /// What a source's thread sends.
 struct Item {
@@ -83,14 +86,19 @@ impl Target {
         let standing = if self.round.is_paused(self.member.id) {
             Some(standing)
         } else if self.member.id.is_copy() && standing.reseeding {
-            self.seed(&sources, &standing, began, &mut long)
+            let seeded = self.seed(&sources, &standing, began, &mut long);
+            match seeded.filter(|standing| !standing.reseeding) {
+                // What was written meanwhile.
+                Some(standing) => self.pull_all(standing, &sources, began, &mut long),
+                None => None,
+            }
         } else {
             self.pull_all(standing, &sources, began, &mut long)
         };
         if let Some(standing) = standing {
             self.note_lags(&standing, &sources);
         }
-        for id in sources.keys() {
+        for id in self.lines.keys() {
             self.round.note((self.member.id, Some(*id)), |row| row.seeding = false);
         }
         // Back to where it came from: passes may be far apart.
@@ -256,8 +264,9 @@ impl Target {
         let began = self.round.clock().monotonic();
         let mut connection = self.take().map_err(PullError::Target)?;
         let more = pass::take_in(connection.as_mut(), &open.standing, step, &mut open.pulled);
-        if !matches!(&more, Err(PullError::Target(error)) if !error.keeps_connection()) {
-            self.connection = Some(connection);
+        match &more {
+            Err(PullError::Target(error)) => self.judge(connection, Some(error)),
+            _ => self.judge(connection, None),
         }
         let took = self.round.clock().monotonic().saturating_sub(began);
         self.round.note((self.member.id, Some(source)), |row| {
@@ -327,8 +336,9 @@ impl Target {
     fn seed_from(&mut self, source: PartitionId) -> Result<(), ReseedError> {
         let mut connection = self.take().map_err(ReseedError::Target)?;
         let result = self.seed_over(connection.as_mut(), source);
-        if !matches!(&result, Err(ReseedError::Target(error)) if !error.keeps_connection()) {
-            self.connection = Some(connection);
+        match &result {
+            Err(ReseedError::Target(error)) => self.judge(connection, Some(error)),
+            _ => self.judge(connection, None),
         }
         result
     }
@@ -341,7 +351,7 @@ impl Target {
         let began = self.round.clock().monotonic();
         let number: ReseedNumber = reseed::begin(target)?;
         let round = Arc::clone(&self.round);
-        let mut seed = Seed::new(round.limits);
+        let mut seed = Seed::new(SEED_LIMITS);
         let (send, steps) = sync_channel::<Result<Option<ReseedStep>, ReseedError>>(AHEAD);
         let next = move |partition: &mut dyn Partition| {
             let step = seed.next(partition, &round.barriers);
@@ -375,16 +385,19 @@ impl Target {
         Err(ReseedError::Target(Refusal::Reseeding.into()))
     }
 
-    /// How much of each source's own writes the target lacks, and since when at most.
+    /// How much of each source's own writes the target lacks, as far as is known, and since when at
+    /// most.
     fn note_lags(&self, standing: &Status, sources: &BTreeMap<PartitionId, Standing>) {
-        for (id, told) in sources {
-            let (have, wanted) = (standing.vector.get(*id), told.status.vector.get(*id));
-            let lag = wanted.seq().number().saturating_sub(have.seq().number());
+        for id in self.lines.keys() {
+            let (have, told) = (standing.vector.get(*id), sources.get(id));
             self.round.note((self.member.id, Some(*id)), |row| {
-                row.lag = lag;
-                if have >= wanted && !standing.reseeding {
-                    row.covered_at = Some(told.at);
+                if let Some(told) = told {
+                    row.head = told.status.vector.get(*id);
+                    if have >= row.head && !standing.reseeding {
+                        row.covered_at = Some(told.at);
+                    }
                 }
+                row.lag = row.head.seq().number().saturating_sub(have.seq().number());
             });
         }
     }
@@ -400,10 +413,18 @@ impl Target {
             connection = self.member.connect.connect()?;
             result = work(connection.as_mut());
         }
-        if !matches!(&result, Err(error) if !error.keeps_connection()) {
+        self.judge(connection, result.as_ref().err());
+        result
+    }
+
+    /// Keeps a connection, unless what it has met leaves it in doubt.
+    fn judge(&mut self, connection: Box<dyn Partition + Send>, met: Option<&PartitionError>) {
+        if matches!(met, Some(PartitionError::Damaged { .. })) {
+            self.member.connect.tell_damaged();
+        }
+        if met.is_none_or(PartitionError::keeps_connection) {
             self.connection = Some(connection);
         }
-        result
     }
 
     fn take(&mut self) -> Result<Box<dyn Partition + Send>> {

@@ -59,7 +59,7 @@ impl Bed {
         match self.kind {
             Kind::Memory => self.memories.lock().unwrap()[name]
                 .meddle(|state| {
-                    let mut row = state.rows()[&key(wanted.to_owned())].clone();
+                    let mut row = state.rows().get(&key(wanted.to_owned())).unwrap().clone();
                     row.body = Some(body(value));
                     state.tamper(row);
                 })

@@ -5,6 +5,7 @@
 
 mod batches;
 mod changes;
+mod copies;
 mod documents;
 mod feed;
 mod fixture;

@@ -14,4 +14,5 @@ mod rows;
 mod stopped;
 #[path = "../support/mod.rs"]
 mod support;
+mod sync;
 mod tls;

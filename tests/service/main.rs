@@ -5,6 +5,7 @@
 
 mod client;
 mod commands;
+mod copies;
 mod crash;
 mod feed;
 mod index;

@@ -1,6 +1,7 @@
 //! The checkers: what the world remembers of every write, and what must hold.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -108,7 +109,7 @@ impl World {
         let state = Rc::clone(&self.server(id).visible);
         let fresh: Vec<Record> = state
             .log()
-            .range((id, own)..)
+            .from(Bound::Included(&(id, own)))
             .take_while(|((origin, _), _)| *origin == id)
             .filter(|((_, version), _)| version.seq() > before.seq)
             .filter_map(|(_, key)| state.rows().get(key).cloned())

@@ -103,7 +103,6 @@ const SOMETIMES: &[&str] = &[
     "a copy was seeded by its pass",
     "a copy fell below a floor",
     "a reseed came to its end",
-    "a reseed has to begin again",
     "a reseed's source changed",
     "tombstones were collected",
     "a session read was refused: behind",

@@ -89,6 +89,7 @@ pub struct Sqlite {
     path: PathBuf,
     clock: Arc<dyn Clock>,
     turn: Arc<Turn>,
+    is_replaceable: bool,
 }
 
 impl Sqlite {
@@ -106,7 +107,14 @@ impl Sqlite {
         }
         // An absolute path begins with a slash, so that SQLite cannot read a URI into it.
         let path = std::path::absolute(path).map_err(|_| PathError::NoWorkingDirectory)?;
-        Ok(Self { path, clock, turn: Arc::default() })
+        Ok(Self { path, clock, turn: Arc::default(), is_replaceable: false })
+    }
+
+    /// The file may be removed while connections to it are open: each looks before it reads, too,
+    /// whether its file still is the one.
+    #[must_use]
+    pub fn replaceable(self) -> Self {
+        Self { is_replaceable: true, ..self }
     }
 
     fn open(&self) -> Result<SqliteConnection> {
@@ -122,6 +130,7 @@ impl Sqlite {
             file,
             clock: Arc::clone(&self.clock),
             turn: Arc::clone(&self.turn),
+            is_replaceable: self.is_replaceable,
         })
     }
 }
@@ -247,6 +256,7 @@ struct SqliteConnection {
     file: FileId,
     clock: Arc<dyn Clock>,
     turn: Arc<Turn>,
+    is_replaceable: bool,
 }
 
 impl SqliteConnection {
@@ -269,6 +279,12 @@ impl SqliteConnection {
         }))
     }
 
+    /// A file that may be replaced is looked at before it is read.
+    fn ready_to_read(&self) -> Result<()> {
+        self.settle()?;
+        if self.is_replaceable { self.stands() } else { Ok(()) }
+    }
+
     /// A file that was removed or replaced takes commits that nobody will ever see.
     fn stands(&self) -> Result<()> {
         match FileId::of(&self.path) {
@@ -284,7 +300,7 @@ impl Transact for SqliteConnection {
     const VISIBLE_IS_DURABLE: bool = true;
 
     fn reading<T>(&mut self, work: impl FnOnce(&mut dyn Tables) -> Result<T>) -> Result<T> {
-        self.settle()?;
+        self.ready_to_read()?;
         let mut session = self.session();
         session.execute(&statements::BEGIN_READING, ())?;
         let result = work(&mut session);
@@ -298,7 +314,7 @@ impl Transact for SqliteConnection {
     /// One key is one statement: no transaction has to be opened around it.
     fn points(&mut self, get: &Get<'_>) -> Option<Result<Points>> {
         let [key] = get.keys else { return None };
-        let settled = self.settle();
+        let settled = self.ready_to_read();
         Some(settled.and_then(|()| self.session().point(key, get.inline_bytes_max)))
     }
 

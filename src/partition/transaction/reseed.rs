@@ -1,9 +1,10 @@
 //! Reseeding: a partition is emptied and made anew from another, under a number that only rises.
 
+use super::Places;
 use super::trim::collect;
-use super::{Places, store_newer};
 use crate::partition::tables::{ClockRow, CursorRow, Tables};
 use crate::partition::{Entry, Refusal, ReseedNumber, ReseedStep, Result, Trimmed};
+use crate::record::Record;
 use crate::rules::Rule;
 use crate::vector::Vector;
 use crate::version::{PartitionId, Version};
@@ -26,7 +27,7 @@ pub(super) fn step(
             let places = Places::read(tables, &clock)?;
             let origins = rows.iter().map(|row| row.origin);
             tables.put_cursors(&places.unknown(origins.filter(|o| *o != clock.partition)))?;
-            store_newer(tables, &clock, &places.floors, rows, true)?;
+            put_all(tables, &clock, &places.floors, rows)?;
         }
         ReseedStep::Log(entries) => {
             let others: Vec<Entry> =
@@ -36,6 +37,25 @@ pub(super) fn step(
         ReseedStep::End { noted, floors } => end(tables, &clock, noted, floors)?,
     }
     Ok(number)
+}
+
+/// Stores rows, with their log entries (LOG-1), without a look at what stands: nothing does. The
+/// target was emptied, takes no page and no push, and a source gives each key once.
+fn put_all(
+    tables: &mut dyn Tables,
+    clock: &ClockRow,
+    floors: &Vector,
+    rows: &[Record],
+) -> Result<()> {
+    tables.put_rows(&rows.iter().collect::<Vec<&Record>>())?;
+    let above =
+        |row: &&Record| row.origin != clock.partition && row.version > floors.get(row.origin);
+    let entry =
+        |row: &Record| Entry { origin: row.origin, version: row.version, key: row.key.clone() };
+    let mut entries: Vec<Entry> = rows.iter().filter(above).map(entry).collect();
+    // In the order of the log, which is that of its table.
+    entries.sort_unstable_by_key(|entry| (entry.origin, entry.version));
+    tables.put_entries(&entries)
 }
 
 fn begin(tables: &mut dyn Tables, clock: &ClockRow) -> Result<ReseedNumber> {

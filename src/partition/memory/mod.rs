@@ -1,19 +1,28 @@
 //! Engine `memory`: a partition in the process's own memory.
 //!
 //! It is gone with its process, thus for embedded copies, tests and trials; and it is what the
-//! simulation attacks the protocol over. Whoever reads holds the shared lock, whoever writes the
-//! exclusive one, each for one transaction; a failed transaction is undone step by step.
+//! simulation attacks the protocol over.
+//!
+//! A state is never changed once it is shown: a writing transaction works on a clone that shares
+//! what it does not change ([`tree`]), and what it commits takes the place of the state before. So
+//! whoever reads has one snapshot and waits for nobody, however large a transaction is; those who
+//! write are one after the other; and what failed is dropped.
+
+mod tree;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
+
+pub use self::tree::Tree;
 use super::acceptor::AcceptorRow;
 use super::beat::{Beat, Beats};
 use super::engine::{Engine, EngineKind};
 use super::tables::{AcceptorTable, Cell, ClockRow, CursorRow, Stretch, Tables, Transact};
 use super::upkeep::{Conflict, ConflictPlace, Expired, Mark, Stride, fingerprint_of};
-use super::{Entry, Identity, Partition, PartitionError, Refusal, Result};
+use super::{Entry, Identity, Partition, Refusal, Result};
 use crate::clock::Clock;
 use crate::record::{Key, Record};
 use crate::version::{PartitionId, RunId, Seq, Version};
@@ -21,19 +30,19 @@ use crate::version::{PartitionId, RunId, Seq, Version};
 /// Everything that a partition holds.
 #[derive(Clone, Debug, Default)]
 pub struct State {
-    identity: Option<Identity>,
-    acceptor: Option<AcceptorRow>,
+    identity: Option<Arc<Identity>>,
+    acceptor: Option<Arc<AcceptorRow>>,
     clock: Option<ClockRow>,
     jumps: Vec<(Seq, Seq)>,
     touches: u64,
     beats: BTreeMap<String, Beaten>,
     cursors: BTreeMap<PartitionId, CursorRow>,
-    change: BTreeMap<(PartitionId, Version), Key>,
-    rows: BTreeMap<Key, Record>,
+    change: Tree<(PartitionId, Version), Key>,
+    rows: Tree<Key, Record>,
     /// The checksums of rows that were changed behind the partition's back, as they were stored:
     /// those of all others match.
     torn: BTreeMap<Key, u64>,
-    conflicts: BTreeMap<ConflictPlace, Conflict>,
+    conflicts: Tree<ConflictPlace, Conflict>,
 }
 
 /// A row of table `frontend`.
@@ -85,30 +94,14 @@ impl State {
     }
 
     /// The rows, in key order.
-    pub fn rows(&self) -> &BTreeMap<Key, Record> {
+    pub fn rows(&self) -> &Tree<Key, Record> {
         &self.rows
     }
 
     /// The log entries: (origin, version) to key.
-    pub fn log(&self) -> &BTreeMap<(PartitionId, Version), Key> {
+    pub fn log(&self) -> &Tree<(PartitionId, Version), Key> {
         &self.change
     }
-}
-
-/// What one step of a transaction replaced.
-#[derive(Debug)]
-enum Undo {
-    Identity(Option<Identity>),
-    Acceptor(Option<AcceptorRow>),
-    Clock(Option<ClockRow>),
-    Jump,
-    Touch,
-    Beat(String, Option<Beaten>),
-    Cursor(PartitionId, Option<CursorRow>),
-    Entry((PartitionId, Version), Option<Key>),
-    Row(Key, Option<Record>, Option<u64>),
-    Conflict(ConflictPlace),
-    All(Box<State>),
 }
 
 #[derive(Debug)]
@@ -123,25 +116,28 @@ pub struct Transaction<'a> {
     access: Access<'a>,
     run: RunId,
     now_ms: i64,
-    undo: Vec<Undo>,
 }
 
 impl<'a> Transaction<'a> {
     /// A transaction that only reads.
     pub const fn reading(state: &'a State, run: RunId, now_ms: i64) -> Self {
-        Self { access: Access::Shared(state), run, now_ms, undo: Vec::new() }
+        Self { access: Access::Shared(state), run, now_ms }
     }
 
     /// A transaction that may write.
     pub const fn writing(state: &'a mut State, run: RunId, now_ms: i64) -> Self {
-        Self { access: Access::Exclusive(state), run, now_ms, undo: Vec::new() }
+        Self { access: Access::Exclusive(state), run, now_ms }
     }
 
     /// Runs `work`; an error takes back what it wrote.
     pub fn run<T>(mut self, work: impl FnOnce(&mut dyn Tables) -> Result<T>) -> Result<T> {
+        let before = match &self.access {
+            Access::Shared(_) => None,
+            Access::Exclusive(state) => Some(State::clone(state)),
+        };
         let result = work(&mut self);
-        if result.is_err() {
-            self.roll_back();
+        if let (Err(_), Some(before), Access::Exclusive(state)) = (&result, before, self.access) {
+            *state = before;
         }
         result
     }
@@ -153,50 +149,21 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    fn edit(&mut self, step: impl FnOnce(&mut State) -> Undo) {
+    fn edit<T>(&mut self, step: impl FnOnce(&mut State) -> T) -> T {
         match &mut self.access {
             Access::Shared(_) => unreachable!("a reading transaction does not write"),
-            Access::Exclusive(state) => self.undo.push(step(state)),
-        }
-    }
-
-    fn roll_back(&mut self) {
-        let Access::Exclusive(state) = &mut self.access else { return };
-        while let Some(step) = self.undo.pop() {
-            match step {
-                Undo::Identity(before) => state.identity = before,
-                Undo::Acceptor(before) => state.acceptor = before,
-                Undo::Clock(before) => state.clock = before,
-                Undo::Jump => drop(state.jumps.pop()),
-                Undo::Touch => state.touches -= 1,
-                Undo::Beat(id, before) => restore(&mut state.beats, id, before),
-                Undo::Cursor(origin, before) => restore(&mut state.cursors, origin, before),
-                Undo::Entry(place, before) => restore(&mut state.change, place, before),
-                Undo::Row(key, before, torn) => {
-                    restore(&mut state.torn, key.clone(), torn);
-                    restore(&mut state.rows, key, before);
-                }
-                Undo::Conflict(place) => drop(state.conflicts.remove(&place)),
-                Undo::All(before) => **state = *before,
-            }
+            Access::Exclusive(state) => step(state),
         }
     }
 
     fn set_row(&mut self, key: &Key, row: Option<&Record>) {
         self.edit(|state| {
-            let before = match row {
+            state.torn.remove(key);
+            match row {
                 Some(row) => state.rows.insert(key.clone(), row.clone()),
                 None => state.rows.remove(key),
-            };
-            Undo::Row(key.clone(), before, state.torn.remove(key))
+            }
         });
-    }
-}
-
-fn restore<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, before: Option<V>) {
-    match before {
-        Some(value) => drop(map.insert(key, value)),
-        None => drop(map.remove(&key)),
     }
 }
 
@@ -217,24 +184,24 @@ impl Beats for Transaction<'_> {
         self.edit(|state| {
             let beats = state.beats.get(frontend).map_or(0, |beaten| beaten.beats) + 1;
             let beaten = Beaten { beats, at_ms, document: document.to_owned() };
-            Undo::Beat(frontend.to_owned(), state.beats.insert(frontend.to_owned(), beaten))
+            state.beats.insert(frontend.to_owned(), beaten)
         });
         Ok(())
     }
 
     fn remove_beat(&mut self, frontend: &str) -> Result<()> {
-        self.edit(|state| Undo::Beat(frontend.to_owned(), state.beats.remove(frontend)));
+        self.edit(|state| state.beats.remove(frontend));
         Ok(())
     }
 }
 
 impl AcceptorTable for Transaction<'_> {
     fn acceptor(&mut self) -> Result<AcceptorRow> {
-        self.state().acceptor.clone().ok_or_else(|| Refusal::Empty.into())
+        self.state().acceptor.as_deref().cloned().ok_or_else(|| Refusal::Empty.into())
     }
 
     fn put_acceptor(&mut self, row: &AcceptorRow) -> Result<()> {
-        self.edit(|state| Undo::Acceptor(state.acceptor.replace(row.clone())));
+        self.edit(|state| state.acceptor = Some(Arc::new(row.clone())));
         Ok(())
     }
 }
@@ -242,7 +209,7 @@ impl AcceptorTable for Transaction<'_> {
 impl Tables for Transaction<'_> {
     fn identity(&mut self) -> Result<Option<Identity>> {
         let State { identity, acceptor, .. } = self.state();
-        let Some(identity) = identity.clone() else { return Ok(None) };
+        let Some(identity) = identity.as_deref().cloned() else { return Ok(None) };
         let topology = acceptor.as_ref().map(|row| row.document.clone());
         Ok(Some(Identity { topology: topology.unwrap_or(identity.topology.clone()), ..identity }))
     }
@@ -260,8 +227,8 @@ impl Tables for Transaction<'_> {
             reseed: 0,
             reseeding: false,
         };
-        self.edit(|state| Undo::Identity(state.identity.replace(identity.clone())));
-        self.edit(|state| Undo::Clock(state.clock.replace(clock)));
+        self.edit(|state| state.identity = Some(Arc::new(identity.clone())));
+        self.edit(|state| state.clock = Some(clock));
         Ok(())
     }
 
@@ -278,23 +245,17 @@ impl Tables for Transaction<'_> {
     }
 
     fn set_clock(&mut self, clock: &ClockRow) -> Result<()> {
-        self.edit(|state| Undo::Clock(state.clock.replace(*clock)));
+        self.edit(|state| state.clock = Some(*clock));
         Ok(())
     }
 
     fn note_jump(&mut self, before: Seq, after: Seq) -> Result<()> {
-        self.edit(|state| {
-            state.jumps.push((before, after));
-            Undo::Jump
-        });
+        self.edit(|state| state.jumps.push((before, after)));
         Ok(())
     }
 
     fn touch(&mut self) -> Result<()> {
-        self.edit(|state| {
-            state.touches += 1;
-            Undo::Touch
-        });
+        self.edit(|state| state.touches += 1);
         Ok(())
     }
 
@@ -304,20 +265,20 @@ impl Tables for Transaction<'_> {
 
     fn put_cursors(&mut self, cursors: &[CursorRow]) -> Result<()> {
         for row in cursors {
-            self.edit(|state| Undo::Cursor(row.origin, state.cursors.insert(row.origin, *row)));
+            self.edit(|state| state.cursors.insert(row.origin, *row));
         }
         Ok(())
     }
 
     fn head(&mut self, origin: PartitionId) -> Result<Version> {
         let upto = (origin, Version::from_packed(i64::MAX).unwrap_or_default());
-        let mut log = self.state().change.range((origin, Version::ZERO)..=upto);
-        Ok(log.next_back().map_or(Version::ZERO, |(&(_, version), _)| version))
+        let newest = self.state().change.last_upto(&upto).map(|(place, _)| *place);
+        Ok(newest.filter(|(o, _)| *o == origin).map_or(Version::ZERO, |(_, version)| version))
     }
 
     fn entries(&mut self, origin: PartitionId, after: Version, max: usize) -> Result<Vec<Entry>> {
-        let from = (Bound::Excluded((origin, after)), Bound::Unbounded);
-        let log = self.state().change.range(from).take_while(|((o, _), _)| *o == origin);
+        let log = self.state().change.from(Bound::Excluded(&(origin, after)));
+        let log = log.take_while(|((o, _), _)| *o == origin);
         let entry = |(&(origin, version), key): (&(PartitionId, Version), &Key)| Entry {
             origin,
             version,
@@ -329,16 +290,17 @@ impl Tables for Transaction<'_> {
     fn put_entries(&mut self, entries: &[Entry]) -> Result<()> {
         for entry in entries {
             let place = (entry.origin, entry.version);
-            self.edit(|state| Undo::Entry(place, state.change.insert(place, entry.key.clone())));
+            self.edit(|state| state.change.insert(place, entry.key.clone()));
         }
         Ok(())
     }
 
     fn remove_entries(&mut self, origin: PartitionId, upto: Version) -> Result<()> {
-        let range = (origin, Version::ZERO)..=(origin, upto);
-        let places: Vec<_> = self.state().change.range(range).map(|(&place, _)| place).collect();
+        let log = self.state().change.from(Bound::Included(&(origin, Version::ZERO)));
+        let places = log.map(|(&place, _)| place).take_while(|place| *place <= (origin, upto));
+        let places: Vec<_> = places.collect();
         for place in places {
-            self.edit(|state| Undo::Entry(place, state.change.remove(&place)));
+            self.edit(|state| state.change.remove(&place));
         }
         Ok(())
     }
@@ -392,7 +354,7 @@ impl Tables for Transaction<'_> {
             Some(_) | None => Bound::Included(first),
         };
         let state = self.state();
-        let rows = state.rows.range((from, Bound::Unbounded));
+        let rows = state.rows.from(from.as_ref());
         let within = rows.take_while(|(key, _)| {
             key.space() == stretch.space && key.bytes().starts_with(stretch.prefix)
         });
@@ -435,7 +397,8 @@ impl Tables for Transaction<'_> {
             deleted: row.is_tombstone(),
             fingerprint: fingerprint_of(row, state.checksum(row)),
         };
-        Ok(state.rows.range(from..=upto).take(stride.rows_max).map(mark).collect())
+        let rows = state.rows.from(Bound::Included(&from)).take_while(|(key, _)| **key <= upto);
+        Ok(rows.take(stride.rows_max).map(mark).collect())
     }
 
     fn put_conflicts(&mut self, rows: &[&Record]) -> Result<()> {
@@ -443,11 +406,8 @@ impl Tables for Transaction<'_> {
         for &row in rows {
             let place = ConflictPlace { key: row.key.clone(), version: row.version };
             if !self.state().conflicts.contains_key(&place) {
-                self.edit(|state| {
-                    let conflict = Conflict { row: row.clone(), noted_ms };
-                    state.conflicts.insert(place.clone(), conflict);
-                    Undo::Conflict(place)
-                });
+                let conflict = Conflict { row: row.clone(), noted_ms };
+                self.edit(|state| state.conflicts.insert(place, conflict));
             }
         }
         Ok(())
@@ -455,18 +415,16 @@ impl Tables for Transaction<'_> {
 
     fn conflicts(&mut self, after: Option<&ConflictPlace>, max: usize) -> Result<Vec<Conflict>> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let range = self.state().conflicts.range((from, Bound::Unbounded));
+        let range = self.state().conflicts.from(from);
         Ok(range.take(max).map(|(_, conflict)| conflict.clone()).collect())
     }
 
     fn clear(&mut self) -> Result<()> {
         self.edit(|state| {
-            let before = Box::new(state.clone());
             state.cursors.clear();
-            state.change.clear();
-            state.rows.clear();
+            state.change = Tree::default();
+            state.rows = Tree::default();
             state.torn.clear();
-            Undo::All(before)
         });
         Ok(())
     }
@@ -484,21 +442,43 @@ fn outline(row: &Record) -> Cell {
 /// One partition in memory; every connection sees the same.
 #[derive(Clone)]
 pub struct Memory {
-    state: Arc<RwLock<State>>,
+    shared: Arc<Shared>,
     run: RunId,
     clock: Arc<dyn Clock>,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// What transactions see.
+    committed: ArcSwap<State>,
+    /// Held by whoever writes. The state before the last one is kept until there is another one:
+    /// who reads it is done by then, so that no reader is the last to hold a state, and takes the
+    /// time to free it.
+    before: Mutex<Arc<State>>,
 }
 
 impl Memory {
     /// An empty one. `run` should be drawn at random: it names the life of this memory.
     pub fn new(run: RunId, clock: Arc<dyn Clock>) -> Self {
-        Self { state: Arc::default(), run, clock }
+        Self { shared: Arc::default(), run, clock }
     }
 
     /// Does something to what it holds behind the partition's back. For tests.
     pub fn meddle(&self, work: impl FnOnce(&mut State)) -> Result<()> {
-        work(&mut *self.state.write().map_err(damaged)?);
-        Ok(())
+        self.change(|state| {
+            work(state);
+            Ok(())
+        })
+    }
+
+    /// Changes a clone of what stands, and shows it if that succeeds.
+    fn change<T>(&self, work: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        // A panic of another writer left nothing behind: its clone is gone.
+        let mut before = self.shared.before.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = State::clone(&self.shared.committed.load());
+        let value = work(&mut state)?;
+        *before = self.shared.committed.swap(Arc::new(state));
+        Ok(value)
     }
 }
 
@@ -512,7 +492,7 @@ impl Engine for Memory {
     }
 
     fn locator(&self) -> String {
-        format!("memory:{:p}", Arc::as_ptr(&self.state))
+        format!("memory:{:p}", Arc::as_ptr(&self.shared))
     }
 
     fn connect(&self) -> Result<Box<dyn Partition + Send>> {
@@ -525,17 +505,12 @@ impl Transact for Memory {
     const VISIBLE_IS_DURABLE: bool = true;
 
     fn reading<T>(&mut self, work: impl FnOnce(&mut dyn Tables) -> Result<T>) -> Result<T> {
-        // A poisoned lock: a panic in a transaction. The state may be half written: go no further.
-        let state = self.state.read().map_err(damaged)?;
+        let state = self.shared.committed.load();
         Transaction::reading(&state, self.run, self.clock.wall_ms()).run(work)
     }
 
     fn writing<T>(&mut self, work: impl FnOnce(&mut dyn Tables) -> Result<T>) -> Result<T> {
-        let mut state = self.state.write().map_err(damaged)?;
-        Transaction::writing(&mut state, self.run, self.clock.wall_ms()).run(work)
+        let (run, now_ms) = (self.run, self.clock.wall_ms());
+        self.change(|state| Transaction::writing(state, run, now_ms).run(work))
     }
-}
-
-fn damaged<G>(_: PoisonError<G>) -> PartitionError {
-    PartitionError::Damaged { what: "a transaction in memory was torn apart".into() }
 }
