@@ -19,6 +19,8 @@
 //!   partitions are ahead, and the newest that one stores is adopted.
 
 pub mod difference;
+pub mod history;
+pub mod restored;
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,7 +29,7 @@ use self::difference::Difference;
 use crate::partition::engine::Engine;
 use crate::partition::{Identity, Partition, PartitionError, ReseedNumber, SCHEMA_VERSION};
 use crate::topology::Topology;
-use crate::version::{PartitionId, Seq, SetId};
+use crate::version::{PartitionId, Seq, SetId, Version};
 
 /// A partition as the configuration names it.
 #[derive(Clone)]
@@ -214,6 +216,20 @@ pub enum FoundingError {
         /// Whose database.
         name: String,
     },
+    /// An older copy of a partition's database stands in its place.
+    #[error(
+        "the database of partition `{name}` is an older copy of it: it has given versions up to \
+         {clock}, and others hold its {known}; put the right one back, or begin a new set with \
+         `datastore init --restored`"
+    )]
+    PutBack {
+        /// Whose database.
+        name: String,
+        /// The last version that it knows to have given.
+        clock: Version,
+        /// A later one that another partition holds.
+        known: Version,
+    },
     /// There is no set, and none may be founded.
     #[error("the databases of {} are empty: run `datastore init`", quoted(names))]
     AllEmpty {
@@ -263,6 +279,7 @@ impl FoundingError {
             | Self::TopologyDiffers { .. }
             | Self::TopologyChanged { .. }
             | Self::Empty { .. }
+            | Self::PutBack { .. }
             | Self::AllEmpty { .. } => false,
         }
     }

@@ -34,3 +34,4 @@ pub mod lane;
 pub mod server;
 pub mod store;
 pub mod subscription;
+pub mod upkeep;

@@ -99,8 +99,6 @@ pub enum Rule {
     AgeOfRun,
     /// A feed page is served only by a partition whose vector covers the position (H17).
     FeedCovered,
-    /// A sweep removes only the version that it saw to have expired.
-    ExpireVersion,
     /// A repair goes on only if the row that was judged still stands.
     RepairStands,
     /// A repair goes on only if its source is above all floors of the target: what is missing there
@@ -108,6 +106,8 @@ pub enum Rule {
     RepairAboveFloors,
     /// A repair goes on only if the reseed number it was judged under still stands (K2).
     RepairReseed,
+    /// A partition below what others have of it is an older copy, and is not gone on with (H10).
+    PutBack,
     /// An acceptor that may have forgotten what it promised has no vote (H18).
     SameIncarnation,
     /// Accepting a topology raises the clock to its epoch, in the same transaction (H18).
@@ -163,10 +163,10 @@ impl Rule {
         Self::AgeFromAsking,
         Self::AgeOfRun,
         Self::FeedCovered,
-        Self::ExpireVersion,
         Self::RepairStands,
         Self::RepairAboveFloors,
         Self::RepairReseed,
+        Self::PutBack,
         Self::SameIncarnation,
         Self::AcceptRaise,
         Self::QuorumRead,

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use crate::merge::{MergeError, Patch};
 use crate::record::{Body, Key, Record};
-use crate::rules::Rule;
 use crate::version::{Epoch, PartitionId, Seq, Version};
 
 /// What a write wants to do with its key.
@@ -318,7 +317,7 @@ fn over_expired<'a>(
     version: Version,
     now_ms: i64,
 ) -> Result<Judged<'a>, Outcome> {
-    let same = row.filter(|row| row.version == version || !Rule::ExpireVersion.in_force());
+    let same = row.filter(|row| row.version == version);
     let over = same.and_then(|row| row.body.as_ref()).is_some_and(|body| body.is_expired(now_ms));
     if over { Ok(Judged::Tombstone) } else { Err(Outcome::Absent) }
 }

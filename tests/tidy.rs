@@ -34,6 +34,7 @@ const MODULES: &[&str] = &[
     "sync",
     "jobs",
     "feed",
+    "upkeep",
     "store",
     "frontends",
     "subscription",

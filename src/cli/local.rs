@@ -21,7 +21,10 @@ use crate::jobs::SyncJob;
 use crate::server::logging::LoggingError;
 use crate::server::open::{Engines, OpenError, Opened, missing};
 use crate::server::{self, ServeError, logging};
+use crate::sync::barrier::Barriers;
+use crate::sync::pass::PageLimits;
 use crate::sync::report::Report;
+use crate::sync::reseed;
 use crate::sync::round::{Round, chain};
 
 /// How often a progress bar moves.
@@ -56,6 +59,10 @@ pub struct ServeArgs {
 pub struct InitArgs {
     #[command(flatten)]
     file: ConfigFile,
+    /// Begin a new set with what this partition holds, a backup that was put back; all others are
+    /// emptied and made anew from it. Stop every `serve` first
+    #[arg(long, value_name = "PARTITION")]
+    restored: Option<String>,
 }
 
 /// `datastore sync`.
@@ -100,6 +107,20 @@ pub enum LocalError {
         /// Whose database is not there.
         names: Vec<String>,
     },
+    /// The partition has no rows to begin with.
+    #[error("partition `{name}` is a witness: it holds no data to begin with")]
+    NoData {
+        /// Which one.
+        name: String,
+    },
+    /// A partition was not made anew.
+    #[error("partition `{name}` was not made anew from the backup: {why}; run the command again")]
+    Restore {
+        /// Which one.
+        name: String,
+        /// Why.
+        why: String,
+    },
     /// The service did not start, or broke off.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -109,7 +130,10 @@ impl LocalError {
     /// The exit code that tells it to a script.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) | Self::Logging(_) | Self::Missing { .. } => Exit::Usage,
+            Self::Config(_) | Self::Logging(_) | Self::Missing { .. } | Self::NoData { .. } => {
+                Exit::Usage
+            }
+            Self::Restore { .. } => Exit::Unavailable,
             Self::Open(error) => open_exit(error),
             Self::Serve(error) => match error {
                 ServeError::NotLoopback { .. } | ServeError::Hosts(_) => Exit::Usage,
@@ -138,11 +162,38 @@ pub fn serve(args: &ServeArgs) -> Result<Exit, LocalError> {
 /// Founds the partitions where all are empty, and shows them.
 pub fn init(args: &InitArgs) -> Result<Exit, CliError> {
     let config = args.file.load()?;
+    if let Some(name) = &args.restored {
+        return restore(&config, name);
+    }
     let opened = open(&config, Founding::IfAllEmpty)?;
     let what = if opened.set.founded { "founded" } else { "was founded before" };
     value::print(
         format!("set {} {what}\n{}", opened.set.set, set_table(&config, &opened)).as_bytes(),
     )?;
+    Ok(Exit::Done)
+}
+
+/// Begins a new set with the backup, and makes the other partitions anew from it.
+fn restore(config: &Config, name: &str) -> Result<Exit, CliError> {
+    let clock: Arc<dyn Clock> = Arc::new(System::new());
+    let engines = Engines::new(config, &clock).map_err(LocalError::from)?;
+    let opened = engines.begin_restored(config, name).map_err(LocalError::from)?;
+    let failed = |name: &str, error: &dyn std::error::Error| {
+        let (name, why) = (name.to_owned(), chain(error));
+        LocalError::Restore { name, why }
+    };
+    let members = opened.members();
+    let backup = members.iter().find(|member| member.name.as_ref() == name);
+    let backup = backup.ok_or_else(|| LocalError::NoData { name: name.to_owned() })?;
+    let mut source = backup.connect.connect().map_err(|error| failed(name, &error))?;
+    for member in members.iter().filter(|member| member.id != backup.id) {
+        let mut target = member.connect.connect().map_err(|error| failed(&member.name, &error))?;
+        let (barriers, limits) = (Barriers::default(), PageLimits::default());
+        reseed::reseed(target.as_mut(), source.as_mut(), &barriers, limits)
+            .map_err(|error| failed(&member.name, &error))?;
+    }
+    let table = set_table(config, &opened);
+    value::print(format!("set {} begins with `{name}`\n{table}", opened.set.set).as_bytes())?;
     Ok(Exit::Done)
 }
 

@@ -2,8 +2,8 @@
 //!
 //! Two kinds of commands. `serve`, `init`, `sync` and `config check` read the configuration and
 //! open the partitions themselves ([`local`]). `get`, `set`, `update` and `delete` ([`verbs`]) and
-//! `list` ([`list`]) and `watch` ([`watch`]) speak HTTP to a running service, like any other client
-//! ([`crate::client`]); they need no configuration.
+//! `list` ([`list`]), `watch` ([`watch`]) and `verify` ([`mod@verify`]) speak HTTP to a running
+//! service, like any other client ([`crate::client`]); they need no configuration.
 //!
 //! What a command is asked for goes to standard output and nothing else does; what went wrong goes
 //! to standard error. Exit codes: see [`Exit`].
@@ -16,6 +16,7 @@ mod service;
 mod table;
 mod value;
 mod verbs;
+mod verify;
 mod watch;
 
 use std::ffi::OsString;
@@ -28,6 +29,7 @@ use self::list::ListArgs;
 use self::local::{CheckArgs, InitArgs, LocalError, ServeArgs, SyncArgs};
 use self::value::InputError;
 use self::verbs::{DeleteArgs, GetArgs, SetArgs, UpdateArgs};
+use self::verify::VerifyArgs;
 use self::watch::WatchArgs;
 use crate::client::ClientError;
 use crate::sync::round::chain;
@@ -41,7 +43,7 @@ struct Cli {
 }
 
 const EXITS: &str = "\
-Exit codes: 0 done; 1 no such key, or a condition was not met; 2 wrong usage or configuration; \
+Exit codes: 0 done; 1 no such key, a condition was not met, or something wrong was left; 2 wrong usage or configuration; \
 3 the service or a partition is unavailable.";
 
 #[derive(Debug, Subcommand)]
@@ -67,6 +69,8 @@ enum Command {
     List(ListArgs),
     /// Print what changes, as it changes
     Watch(WatchArgs),
+    /// Have all partitions compared, and what is wrong put right
+    Verify(VerifyArgs),
     /// Print what makes a shell complete this command line
     Completions(CompletionsArgs),
 }
@@ -151,6 +155,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Delete(args) => verbs::delete(&args),
         Command::List(args) => list::list(&args),
         Command::Watch(args) => watch::watch(&args),
+        Command::Verify(args) => verify::verify(&args),
         Command::Completions(args) => completions(&args),
     };
     let exit = outcome.unwrap_or_else(|error| {

@@ -25,6 +25,7 @@
 //! reaches us: the framework takes it for a fragment. Requests that are not HTTP at all are
 //! answered by the framework, with an empty 400.
 
+pub mod admin;
 pub mod answer;
 pub mod batch;
 pub mod body;
@@ -61,6 +62,7 @@ pub mod wire_batch;
 pub mod wire_feed;
 pub mod wire_follow;
 pub mod wire_sync;
+pub mod wire_upkeep;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,6 +81,7 @@ use crate::frontends::Frontends;
 use crate::jobs::SyncJob;
 use crate::performance::Meter;
 use crate::store::Store;
+use crate::upkeep::Upkeep;
 
 /// Where the problems are explained.
 pub const PROBLEMS: &str = "/problems/";
@@ -104,6 +107,7 @@ pub struct Pieces {
     feed: web::Data<Feed>,
     frontends: web::Data<Frontends>,
     drivers: web::Data<Drivers>,
+    upkeep: web::Data<Upkeep>,
     limits: web::Data<HttpLimits>,
     budget: web::Data<Budget>,
     hosts: web::Data<HostPolicy>,
@@ -117,6 +121,7 @@ impl Pieces {
         store: Arc<Store>,
         sync: Arc<SyncJob>,
         frontends: Arc<Frontends>,
+        upkeep: Arc<Upkeep>,
         limits: HttpLimits,
         hosts: HostPolicy,
         draining: Arc<Draining>,
@@ -129,6 +134,7 @@ impl Pieces {
             sync: sync.into(),
             frontends: frontends.into(),
             drivers: web::Data::default(),
+            upkeep: upkeep.into(),
             limits: web::Data::new(limits),
             budget: budget.into(),
             hosts: web::Data::new(hosts),
@@ -151,6 +157,7 @@ impl Pieces {
             .app_data(self.feed.clone())
             .app_data(self.frontends.clone())
             .app_data(self.drivers.clone())
+            .app_data(self.upkeep.clone())
             .app_data(self.limits.clone())
             .app_data(self.budget.clone())
             .app_data(self.hosts.clone())
@@ -180,6 +187,8 @@ impl Pieces {
                     .service(one("/admin/drivers").to(drivers::serve))
                     .service(one("/admin/frontends").to(frontends::serve))
                     .service(one("/admin/sync").to(sync::serve))
+                    .service(one("/admin/verify").to(admin::verify::serve))
+                    .service(one("/admin/conflicts").to(admin::conflicts::serve))
                     .service(one("/admin/service/performance").to(performance::figures))
                     .service(one("/admin/sync/pause").to(sync::pause))
                     .service(one("/admin/sync/resume").to(sync::resume))

@@ -27,8 +27,8 @@ use crate::partition::upkeep::{
     Conflict, ConflictPlace, Digest, Expired, Inspection, Repair, Repaired, Stride, Survey,
 };
 use crate::partition::{
-    Applied, Chunk, Fetched, Get, Identity, Listing, Page, PageRequest, Partition, PartitionError,
-    Push, Range, ReseedNumber, ReseedStep, Result, Status, Trim, Trimmed,
+    Applied, Beginning, Chunk, Fetched, Get, Identity, Listing, Page, PageRequest, Partition,
+    PartitionError, Push, Range, ReseedNumber, ReseedStep, Result, Status, Trim, Trimmed,
 };
 use crate::record::Key;
 use crate::topology::{Incarnation, Topology};
@@ -278,6 +278,14 @@ impl Partition for Pooled {
 
     fn conflicts(&mut self, after: Option<&ConflictPlace>, max: usize) -> Result<Vec<Conflict>> {
         self.ask(|partition| partition.conflicts(after, max))
+    }
+
+    fn begin_anew(&mut self, identity: &Identity, from: Beginning) -> Result<()> {
+        self.ask(|partition| partition.begin_anew(identity, from))
+    }
+
+    fn set_aside(&mut self) -> Result<()> {
+        self.ask(|partition| partition.set_aside())
     }
 
     fn acceptor(&mut self) -> Result<Acceptor> {

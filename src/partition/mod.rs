@@ -72,6 +72,15 @@ pub struct Identity {
     pub topology: Topology,
 }
 
+/// What a partition of a new set begins with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// What it holds.
+    Backup,
+    /// Nothing: it is made anew from the one that has the backup.
+    Nothing,
+}
+
 /// What a partition says of itself, in one snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
@@ -543,6 +552,13 @@ pub trait Partition {
 
     /// The ledger, in the order of keys and versions: at most `max` after `after`.
     fn conflicts(&mut self, after: Option<&ConflictPlace>, max: usize) -> Result<Vec<Conflict>>;
+
+    /// Makes it part of a new set, whatever it was part of: as the backup that the set begins with,
+    /// or emptied under the set's name and marked as reseeding, to be made anew from that.
+    fn begin_anew(&mut self, identity: &Identity, from: Beginning) -> Result<()>;
+
+    /// Sets it aside: from here on it serves nothing and takes nothing until it begins anew.
+    fn set_aside(&mut self) -> Result<()>;
 
     /// What its acceptor has promised and accepted. Not yet durable: see [`Partition::barrier`].
     fn acceptor(&mut self) -> Result<Acceptor>;

@@ -9,7 +9,7 @@ use super::beat::Beats;
 use super::upkeep::{Conflict, ConflictPlace, Expired, Mark, Stride, Sum};
 use super::{Entry, Get, Identity, ReseedNumber, Result};
 use crate::record::{Key, Record, Space};
-use crate::version::{Epoch, PartitionId, RunId, Seq, Version};
+use crate::version::{Epoch, PartitionId, RunId, Seq, SetId, Version};
 
 /// The one row of table `clock`, without the names of set and partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +96,9 @@ pub trait Tables: AcceptorTable + Beats {
     fn create(&mut self) -> Result<()>;
     /// Writes the identity, but for the topology, into an empty schema.
     fn set_identity(&mut self, identity: &Identity, run: RunId) -> Result<()>;
+
+    /// Gives what stands to another set.
+    fn rename(&mut self, set: SetId) -> Result<()>;
 
     /// The run of the server that this transaction is in.
     fn run(&mut self) -> Result<RunId>;

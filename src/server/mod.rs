@@ -46,6 +46,7 @@ use crate::lane::LaneLimits;
 use crate::partition::engine::EngineKind;
 use crate::store::{Store, StoreParts};
 use crate::sync::round::{Round, chain};
+use crate::upkeep::Upkeep;
 
 /// How often the partitions are tried at the start, and how long that is in all: longer than
 /// another front end takes to found a set, shorter than a supervisor's patience.
@@ -161,12 +162,13 @@ async fn run(
     for missing in &opened.set.unreachable {
         warn!("served without partition {missing}, until it can be asked");
     }
-    let Parts { store, sync, frontends } = start(&config, opened, copy, &clock, address)?;
+    let Parts { store, sync, upkeep, frontends } = start(&config, opened, copy, &clock, address)?;
     let draining = Arc::new(Draining::default());
     let pieces = Pieces::new(
         Arc::clone(&store),
         Arc::clone(&sync),
         Arc::clone(&frontends),
+        Arc::clone(&upkeep),
         limits(&config),
         HostPolicy::new(&[address], &config.server.hosts)?,
         Arc::clone(&draining),
@@ -195,9 +197,10 @@ async fn run(
         // What an earlier life had no time to copy, and what the copy does not have yet.
         sync.wake();
     }
-    let job = Arc::clone(&sync);
+    let (job, sweeper) = (Arc::clone(&sync), Arc::clone(&upkeep));
     let wake = move || {
         job.wake();
+        sweeper.wake_sweep();
     };
     let scheduler = Scheduler::start(config.sync.schedule, clock, wake).await?;
     let loops = Loops::start(&store, &frontends);
@@ -212,7 +215,7 @@ async fn run(
     shutdown::last_owner(&frontends).await;
     drop(frontends);
     shutdown::last_owner(&store).await;
-    drop((store, sync));
+    drop((store, sync, upkeep));
     info!("stopped");
     Ok(())
 }
@@ -221,10 +224,11 @@ async fn run(
 struct Parts {
     store: Arc<Store>,
     sync: Arc<SyncJob>,
+    upkeep: Arc<Upkeep>,
     frontends: Arc<Frontends>,
 }
 
-/// Starts the sync job, the lanes, the feed and the heartbeats.
+/// Starts the sync job, the lanes, the upkeep, the feed and the heartbeats.
 fn start(
     config: &Config,
     opened: Opened,
@@ -239,6 +243,8 @@ fn start(
     let round =
         Round::start(members, Arc::clone(&topology), Arc::clone(clock), config.sync.log_retention)?;
     let sync = Arc::new(SyncJob::start(round)?);
+    let (members, history) = (opened.members(), Arc::clone(&opened.history));
+    let upkeep = Upkeep::start(members, Arc::clone(&topology), Arc::clone(clock), history)?;
     let followers_max = config.server.followers_max;
     let feed = Arc::new(Feed::start(FeedParts {
         set: opened.set.set,
@@ -268,7 +274,8 @@ fn start(
         feed,
         clock: Arc::clone(clock),
     })?;
-    Ok(Parts { store, sync, frontends: Arc::new(frontends) })
+    let (upkeep, frontends) = (Arc::new(upkeep), Arc::new(frontends));
+    Ok(Parts { store, sync, upkeep, frontends })
 }
 
 /// The partitions as they are configured, without secrets.

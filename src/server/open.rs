@@ -12,10 +12,13 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::partition::PartitionUrl;
 use crate::feed::FeedSource;
-use crate::founding::{Configured, Founding, FoundingError, OpenSet, open_set};
+use crate::founding::history::History;
+use crate::founding::restored::begin_restored;
+use crate::founding::{Configured, Founding, FoundingError, OpenSet, Unreachable, open_set};
 use crate::lane::checked::Checked;
 use crate::lane::pool::Pool;
 use crate::lane::{Connect, LaneLimits};
+use crate::partition::PartitionError;
 use crate::partition::engine::Engine;
 use crate::partition::memory::Memory;
 use crate::partition::mysql::{Mysql, ServerSettings};
@@ -147,14 +150,29 @@ impl Engines {
 
     /// Opens the set, and founds it if it may and all partitions are empty.
     pub fn open(&self, config: &Config, founding: Founding) -> Result<Opened, OpenError> {
-        let new_set = u128::from(getrandom::u64()?) << 64 | u128::from(getrandom::u64()?);
-        let set = open_set(&self.configured, &config.topology()?, founding, SetId(new_set))?;
+        let new_set = SetId(random_id()?);
+        let set = open_set(&self.configured, &config.topology()?, founding, new_set)?;
+        Ok(self.opened(set))
+    }
+
+    /// Begins a new set with what the partition `name` holds; the others are emptied, and marked as
+    /// reseeding until they are made anew.
+    pub fn begin_restored(&self, config: &Config, name: &str) -> Result<Opened, OpenError> {
+        let topology = config.topology()?;
+        let set = begin_restored(&self.configured, &topology, name, SetId(random_id()?))?;
+        Ok(self.opened(set))
+    }
+
+    /// Those of a set that hold data. An older copy of one is named like one that cannot be asked.
+    fn opened(&self, mut set: OpenSet) -> Opened {
+        let history = Arc::<History>::default();
         let mut partitions = Vec::new();
         for Configured { name, engine } in &self.configured {
             // A witness holds no data: neither lanes nor rounds have anything to do with it.
             let voter = set.topology.voter_named(name).filter(|voter| voter.role.holds_data());
             let (Some(voter), Some(expected)) = (voter, set.expected(name)) else { continue };
-            let checked = Arc::new(Checked { engine: Arc::clone(engine), expected });
+            let (engine, history) = (Arc::clone(engine), Arc::clone(&history));
+            let checked = Arc::new(Checked { engine, expected, history });
             let connect = Arc::clone(&checked) as Arc<dyn Connect>;
             let limits = LaneLimits::default();
             // Of their own: every target of a round may read from every partition at once.
@@ -168,14 +186,29 @@ impl Engines {
                 rounds: Arc::new(rounds),
             });
         }
-        Ok(Opened { set, partitions })
+        // Twice: only then is known what the last of them have of the first.
+        for judged in [false, true] {
+            for Open { serving, checked, .. } in &partitions {
+                let connected = checked.connect();
+                if let (true, Err(error @ PartitionError::Foreign(_))) = (judged, connected) {
+                    set.unreachable.push(Unreachable { name: serving.name.to_string(), error });
+                }
+            }
+        }
+        Opened { set, history, partitions }
     }
+}
+
+fn random_id() -> Result<u128, getrandom::Error> {
+    Ok(u128::from(getrandom::u64()?) << 64 | u128::from(getrandom::u64()?))
 }
 
 /// A set of partitions that is as configured.
 pub struct Opened {
     /// What founding says of it.
     pub set: OpenSet,
+    /// What its partitions have of each other.
+    pub history: Arc<History>,
     partitions: Vec<Open>,
 }
 

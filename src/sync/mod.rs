@@ -14,5 +14,7 @@ pub mod report;
 pub mod reseed;
 pub mod round;
 pub mod standings;
+pub mod sweep;
 pub mod target;
 pub mod trim;
+pub mod verify;

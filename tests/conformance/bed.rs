@@ -17,9 +17,9 @@ use datastore::topology::{Role, Topology};
 use datastore::vector::Vector;
 use datastore::version::{Epoch, PartitionId, RunId, Seq, SetId, Version};
 use datastore::write::Write;
-use mysql::prelude::Queryable;
 
 use crate::support::mariadb::Server;
+use crate::support::meddle::Meddle;
 
 /// The wall clock that every test starts at.
 pub const NOW_MS: i64 = 1_000_000;
@@ -56,28 +56,12 @@ impl Bed {
 
     /// Gives a row of `data` another value behind the partition's back.
     pub fn tamper(&self, name: &str, wanted: &str, value: &'static str) {
-        match self.kind {
-            Kind::Memory => self.memories.lock().unwrap()[name]
-                .meddle(|state| {
-                    let mut row = state.rows().get(&key(wanted.to_owned())).unwrap().clone();
-                    row.body = Some(body(value));
-                    state.tamper(row);
-                })
-                .unwrap(),
-            Kind::Sqlite => {
-                let raw = rusqlite::Connection::open(self.directory.path().join(name)).unwrap();
-                let sql = "UPDATE data SET value = ?2 WHERE id = ?1";
-                let changed = raw.execute(sql, (wanted.as_bytes(), value.as_bytes())).unwrap();
-                assert_eq!(changed, 1);
-            }
-            Kind::Mariadb => {
-                let database = self.databases.lock().unwrap()[name].clone();
-                let mut admin = Server::shared().admin_of(&database);
-                let sql = "UPDATE data SET value = ? WHERE id = ?";
-                admin.exec_drop(sql, (value.as_bytes(), wanted.as_bytes())).unwrap();
-                assert_eq!(admin.affected_rows(), 1);
-            }
-        }
+        let meddle = match self.kind {
+            Kind::Memory => Meddle::Memory(self.memories.lock().unwrap()[name].clone()),
+            Kind::Sqlite => Meddle::Sqlite(self.directory.path().join(name)),
+            Kind::Mariadb => Meddle::Mariadb(self.databases.lock().unwrap()[name].clone()),
+        };
+        meddle.tamper(wanted, value);
     }
 
     /// An empty database.

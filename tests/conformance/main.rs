@@ -11,6 +11,7 @@ mod copying;
 mod keeping;
 mod opening;
 mod reading;
+mod restoring;
 mod schema;
 mod sqlite;
 #[path = "../support/mod.rs"]

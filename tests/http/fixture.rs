@@ -71,7 +71,9 @@ impl Front {
         });
         let frontends = Arc::new(frontends.unwrap());
         let others = Arc::clone(&frontends);
-        let pieces = Pieces::new(store, sync, others, limits, hosts, Arc::clone(&draining));
+        let upkeep = Arc::clone(&masters.upkeep);
+        let end = Arc::clone(&draining);
+        let pieces = Pieces::new(store, sync, others, upkeep, limits, hosts, end);
         Self { pieces, draining, frontends, masters }
     }
 

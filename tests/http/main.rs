@@ -19,6 +19,7 @@ mod races;
 mod refusals;
 mod service;
 mod stream;
+mod upkeep;
 mod values;
 mod wire;
 

@@ -108,6 +108,8 @@ fn targets() -> impl Strategy<Value = String> {
         "/canonicalbatch",
         "/problems/",
         "/admin/sync",
+        "/admin/verify",
+        "/admin/conflicts",
         "/",
     ]);
     let query = prop::sample::select(vec![

@@ -14,6 +14,7 @@ mod process;
 mod readme;
 mod refusals;
 mod requests;
+mod restore;
 mod room;
 mod servers;
 mod shutdown;

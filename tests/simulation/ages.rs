@@ -157,7 +157,9 @@ fn aged_read(net: &Net<'_>, target: PartitionId, key: &Key, max_age: Option<Dura
             let as_of = seen.as_of_read(target, &over, &masters, &topology).max(floor);
             let row = match fetched.rows.into_iter().next().flatten() {
                 Some(Found::Row(row)) => Some(row),
-                Some(Found::Large { .. } | Found::Damaged) | None => None,
+                // Damaged: to be had elsewhere.
+                Some(Found::Damaged) => return,
+                Some(Found::Large { .. }) | None => None,
             };
             world.count(if floor.is_some() { "a bounded read was served" } else { "a read" });
             match as_of {

@@ -10,14 +10,14 @@ use datastore::partition::upkeep::{
     Conflict, ConflictPlace, Digest, Expired, Inspection, Repair, Repaired, Stride, Survey,
 };
 use datastore::partition::{
-    Applied, Chunk, Fetched, Get, Identity, Listing, Page, PageRequest, Partition, Push, Range,
-    ReseedNumber, ReseedStep, Result, Status, Trim, Trimmed,
+    Applied, Beginning, Chunk, Fetched, Get, Identity, Listing, Page, PageRequest, Partition, Push,
+    Range, ReseedNumber, ReseedStep, Result, Status, Trim, Trimmed,
 };
 use datastore::record::Key;
 use datastore::rules::Rule;
 use datastore::topology::{Incarnation, Topology};
 use datastore::version::{Epoch, PartitionId, RunId, Seq, Version};
-use datastore::write::{Condition, Outcome, Write};
+use datastore::write::{Change, Condition, Outcome, Write};
 
 use crate::link::Link;
 use crate::world::{Server, World};
@@ -47,6 +47,12 @@ pub enum Bug {
     RowDamaged,
     /// A write goes through whatever it was to replace.
     ConditionIgnored,
+    /// A sweep deletes what it has seen to be over, whatever stands by then.
+    SweepBlind,
+    /// A repair says that it was made.
+    RepairForgotten,
+    /// What a partition says of a row comes with a later vector than the row.
+    VectorAhead,
 }
 
 /// What is planted in a history.
@@ -71,8 +77,11 @@ pub const PLANTS: &[(Plant, &str)] = &[
     (Plant::Bug(Bug::AgeByWallClock), "AGE-1"),
     (Plant::Bug(Bug::FeedAhead), "FEED-1"),
     (Plant::Bug(Bug::TombstonesCollectedAtOnce), "DEL-1"),
-    (Plant::Bug(Bug::RowDamaged), "CONV-1"),
+    (Plant::Bug(Bug::RowDamaged), "VERIFY"),
     (Plant::Bug(Bug::ConditionIgnored), "EXACT"),
+    (Plant::Bug(Bug::SweepBlind), "TTL"),
+    (Plant::Bug(Bug::RepairForgotten), "CONV-1"),
+    (Plant::Bug(Bug::VectorAhead), "VERIFY"),
     (Plant::Without(&[Rule::TrimAllVoters]), "FLOOR"),
     (Plant::Without(&[Rule::RaiseClock]), "LIVE"),
 ];
@@ -152,11 +161,20 @@ impl Partition for Planted<'_> {
     }
 
     fn commit(&mut self, epoch: Epoch, writes: &[Write]) -> Result<Vec<Outcome>> {
-        if !self.has(Bug::ConditionIgnored) {
+        if self.has(Bug::ConditionIgnored) {
+            let heedless = |write: &Write| Write { condition: Condition::NONE, ..write.clone() };
+            return self.link.commit(epoch, &writes.iter().map(heedless).collect::<Vec<_>>());
+        }
+        if !self.has(Bug::SweepBlind) {
             return self.link.commit(epoch, writes);
         }
-        let heedless = |write: &Write| Write { condition: Condition::NONE, ..write.clone() };
-        self.link.commit(epoch, &writes.iter().map(heedless).collect::<Vec<_>>())
+        let blind = |write: &Write| match write.change {
+            Change::Expire { .. } => Write::delete(write.key.clone()),
+            Change::Set(_) | Change::Update(_) | Change::Merge { .. } | Change::Delete => {
+                write.clone()
+            }
+        };
+        self.link.commit(epoch, &writes.iter().map(blind).collect::<Vec<_>>())
     }
 
     fn push(&mut self, push: &Push) -> Result<()> {
@@ -235,15 +253,27 @@ impl Partition for Planted<'_> {
     }
 
     fn inspect(&mut self, key: &Key) -> Result<Inspection> {
-        self.link.inspect(key)
+        let mut inspection = self.link.inspect(key)?;
+        if self.has(Bug::VectorAhead) {
+            inspection.source.vector = self.link.status()?.vector;
+        }
+        Ok(inspection)
     }
 
     fn repair(&mut self, repair: &Repair) -> Result<Repaired> {
-        self.link.repair(repair)
+        if self.has(Bug::RepairForgotten) { Ok(Repaired::Done) } else { self.link.repair(repair) }
     }
 
     fn conflicts(&mut self, after: Option<&ConflictPlace>, max: usize) -> Result<Vec<Conflict>> {
         self.link.conflicts(after, max)
+    }
+
+    fn begin_anew(&mut self, identity: &Identity, from: Beginning) -> Result<()> {
+        self.link.begin_anew(identity, from)
+    }
+
+    fn set_aside(&mut self) -> Result<()> {
+        self.link.set_aside()
     }
 
     fn acceptor(&mut self) -> Result<Acceptor> {

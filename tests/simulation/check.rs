@@ -132,6 +132,7 @@ impl World {
             let detail = format!("{id} gave {} twice: {:?}, {row:?}", row.version, other.row);
             self.violate("VER-1", detail);
         }
+        self.check_buried(id, &row);
         let versions = self.ledger.by_key.entry((row.key.clone(), id)).or_default();
         let at = versions.partition_point(|version| *version < row.version);
         if versions.get(at) != Some(&row.version) {

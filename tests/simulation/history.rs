@@ -14,6 +14,7 @@ use crate::bugs::{Bug, Plant};
 use crate::front::Session;
 use crate::link::{Net, Stop};
 use crate::operations;
+use crate::upkeep;
 use crate::world::{Setup, Shared, Violation, World};
 
 /// Steps of a history.
@@ -149,9 +150,12 @@ impl History {
                 self.world.get().count("advance");
                 self.advance();
             }
-            0..560 => self.write(),
-            560..610 => self.aged_read(),
-            610..710 => self.pass(false),
+            0..535 => self.write(),
+            535..553 => self.sweep(),
+            553..569 => self.verify(),
+            569..581 => self.tamper(),
+            581..628 => self.aged_read(),
+            628..710 => self.pass(false),
             710..740 => self.pass(true),
             740..790 => self.session_read(),
             790..825 => self.follow(),
@@ -201,6 +205,26 @@ impl History {
         self.spawn(NewOperation::new(kind, front, move |net| {
             operations::write(net, write, by_majority, session);
         }));
+    }
+
+    fn sweep(&mut self) {
+        let (front, id) = (self.front(), self.any_server());
+        if self.world.get().server(id).is_voter {
+            let work = move |net: &Net<'_>| upkeep::run_sweep(net, id);
+            self.spawn(NewOperation::new("sweep", front, work));
+        }
+    }
+
+    fn verify(&mut self) {
+        let front = self.front();
+        self.spawn(NewOperation::new("verify", front, upkeep::run_verify));
+    }
+
+    fn tamper(&self) {
+        let id = self.any_server();
+        let mut world = self.world.get();
+        world.count("a hand at work");
+        world.tamper(id);
     }
 
     fn pass(&mut self, of_copy: bool) {
@@ -363,6 +387,7 @@ impl History {
             self.world.get().refresh(front);
         }
         let net = Net { world: &self.world, front: 0, yielder: None };
+        upkeep::run_verify(&net);
         for id in ids {
             operations::pass(&net, id);
             self.world.get().check_step();
@@ -440,6 +465,9 @@ fn draw_write(world: &Shared) -> (Write, bool, usize) {
     let key = world.key();
     let mut write = Write::new(key, draw_change(&mut world, body));
     write.condition = draw_condition(&mut world, &write.key);
+    if !matches!(write.change, datastore::write::Change::Delete) {
+        write.ttl = world.ttl();
+    }
     let by_majority = world.rng.u8(..3) == 0;
     (write, by_majority, session)
 }

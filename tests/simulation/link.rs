@@ -126,12 +126,12 @@ impl Transact for Link<'_> {
     fn reading<T>(&mut self, work: impl FnOnce(&mut dyn Tables) -> Result<T>) -> Result<T> {
         self.net.may_stop(Stop::Before(self.id));
         self.check()?;
-        let (state, run) = {
+        let (state, run, now_ms) = {
             let world = self.net.world.get();
             let server = world.server(self.id);
-            (Rc::clone(&server.visible), server.run)
+            (Rc::clone(&server.visible), server.run, world.database_ms(self.id))
         };
-        let result = Transaction::reading(&state, run, 0).run(work);
+        let result = Transaction::reading(&state, run, now_ms).run(work);
         note_refusal(self.net.world, &result);
         result
     }
@@ -142,10 +142,11 @@ impl Transact for Link<'_> {
         let boot = self.boot();
         let result = {
             let mut world = self.net.world.get();
+            let now_ms = world.database_ms(self.id);
             let server = world.server_mut(self.id);
             let (before, run) = (server.status(), server.run);
             let state = Rc::make_mut(&mut server.visible);
-            let result = Transaction::writing(state, run, 0).run(work);
+            let result = Transaction::writing(state, run, now_ms).run(work);
             server.checked = false;
             world.observe(self.id, &before);
             result

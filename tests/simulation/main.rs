@@ -24,6 +24,8 @@
 //! | FEED-1 | at quiet | a follower's state is not the store's |
 //! | DEL-1 | at quiet | an acknowledged delete is undone by an older row |
 //! | CONV-1 | at quiet | two partitions hold different rows |
+//! | TTL | every write | a value that is not over is buried, and no client asked |
+//! | VERIFY | every verify pass | a row is put right that nobody has changed |
 //! | FLOOR | every pass | an active voter is below a floor: it would have to be reseeded |
 //! | LIVE | at quiet | a master does not take writes, or a copy does not come back |
 //!
@@ -44,4 +46,5 @@ mod holes;
 mod link;
 mod operations;
 mod runs;
+mod upkeep;
 mod world;

@@ -16,7 +16,7 @@ use datastore::sync::{reseed, trim};
 use datastore::topology::Topology;
 use datastore::vector::Vector;
 use datastore::version::{PartitionId, Version};
-use datastore::write::{Outcome, Write};
+use datastore::write::{Change, Outcome, Write};
 
 use crate::bugs::{Bug, Planted};
 use crate::front::Ticket;
@@ -42,6 +42,9 @@ pub fn write(net: &Net<'_>, write: Write, by_majority: bool, session: usize) {
     let ticket = Ticket::default();
     {
         let mut world = net.world.get();
+        if write.change == Change::Delete {
+            *world.deletes.entry(key.clone()).or_default() += 1;
+        }
         let front = net.front;
         let lane = world.fronts[front].lanes.entry(master).or_default();
         lane.queue.push_back((write.clone(), Rc::clone(&ticket)));
@@ -57,6 +60,11 @@ pub fn write(net: &Net<'_>, write: Write, by_majority: bool, session: usize) {
         return;
     }
     let Some(Ok(outcome)) = ticket.borrow_mut().take() else { return };
+    if write.change == Change::Delete
+        && let Some(asked) = net.world.get().deletes.get_mut(&key)
+    {
+        *asked -= 1;
+    }
     let Some(version) = outcome.version() else { return };
     if by_majority && !push_to_majority(net, &write, master, &outcome) {
         return;

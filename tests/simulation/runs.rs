@@ -90,6 +90,9 @@ const KINDS: &[&str] = &[
     "heal",
     "kill",
     "burst",
+    "sweep",
+    "verify",
+    "a hand at work",
 ];
 
 /// What must have happened somewhere, or the histories prove little.
@@ -116,6 +119,9 @@ const SOMETIMES: &[&str] = &[
     "a follower was reset",
     "a follower was sent elsewhere",
     "a page was newer than the topology",
+    "an expired value was buried",
+    "a hand changed a row",
+    "verify put a row right",
     "refused: fenced",
     "refused: reseeding",
     "refused: source below a floor",
@@ -170,10 +176,9 @@ const KEPT: &[(Rule, &str)] = &[
     (Rule::TopologyFresh, "K7: a late row overwritten by a pass that knows no `cut`"),
     (Rule::ApplyRaise, "K9: an old master that would write under rows of its successor"),
     (Rule::TrimEpoch, "K9: a list of voters from before a change of them"),
-    (Rule::ExpireVersion, "no history has values that expire yet"),
-    (Rule::RepairStands, "no history verifies yet"),
-    (Rule::RepairAboveFloors, "no history verifies yet"),
-    (Rule::RepairReseed, "no history verifies yet"),
+    (Rule::RepairAboveFloors, "H3: a row that was lost by hand; the conformance suite shows it"),
+    (Rule::RepairReseed, "K2: repairs go to voters; the conformance suite shows it"),
+    (Rule::PutBack, "H10: no history puts copies back yet"),
     (Rule::ReseedRaise, "K9: a reseeded partition that becomes a voter and masters slots"),
     (Rule::SameIncarnation, "H18: the register is one value here; see tests/model"),
     (Rule::AcceptRaise, "H18: the same"),

@@ -1,7 +1,7 @@
 //! The simulated world: servers that crash, the register, and what the checkers remember.
 
 use std::cell::{RefCell, RefMut};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use datastore::clock::Manual;
@@ -117,6 +117,10 @@ pub struct World {
     pub rows_max: Option<usize>,
     /// Whether passes and the like go over a pool; drawn anew for each where not given.
     pub pooled: Option<bool>,
+    /// How many deletes of a key clients wait for, or will never hear of.
+    pub deletes: BTreeMap<Key, usize>,
+    /// Keys that a hand ever changed a row of.
+    pub tampered: BTreeSet<Key>,
     pub violations: Vec<Violation>,
     pub counters: BTreeMap<&'static str, u64>,
     pub trace: Option<Vec<String>>,
@@ -161,6 +165,8 @@ impl Shared {
             entries_max: None,
             rows_max: None,
             pooled: None,
+            deletes: BTreeMap::new(),
+            tampered: BTreeSet::new(),
             violations: Vec::new(),
             counters: BTreeMap::new(),
             trace: traced.then(Vec::new),

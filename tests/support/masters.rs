@@ -15,16 +15,19 @@ use datastore::lane::{Connect, LaneLimits};
 use datastore::partition::engine::Engine;
 use datastore::partition::memory::Memory;
 use datastore::partition::sqlite::Sqlite;
-use datastore::partition::{Identity, Partition, PartitionError, SCHEMA_VERSION};
+use datastore::partition::{Identity, Partition, PartitionError, SCHEMA_VERSION, Status};
 use datastore::record::{Key, Space};
 use datastore::store::answer::Serving;
 use datastore::store::route::Part;
 use datastore::store::{Served, Store, StoreParts};
 use datastore::sync::round::{Member, Round};
+use datastore::sync::sweep::sweep;
 use datastore::topology::{Role, Topology, Voter};
+use datastore::upkeep::Upkeep;
 use datastore::version::{PartitionId, RunId, SetId};
 
 use super::mariadb::Server;
+use super::meddle::Meddle;
 
 /// Whose partitions these are.
 pub const SET: SetId = SetId(1);
@@ -59,6 +62,7 @@ pub enum Kind {
 struct Switched {
     id: PartitionId,
     engine: Box<dyn Engine>,
+    meddle: Meddle,
     up: AtomicBool,
 }
 
@@ -77,6 +81,7 @@ pub struct Masters {
     pub store: Arc<Store>,
     pub sync: Arc<SyncJob>,
     pub feed: Arc<Feed>,
+    pub upkeep: Arc<Upkeep>,
     pub clock: Arc<Manual>,
     pub topology: Topology,
     kind: Kind,
@@ -156,6 +161,8 @@ impl Masters {
         let shared = Arc::new(ArcSwap::from_pointee(topology.clone()));
         let time: Arc<dyn Clock> = clock.clone();
         let retention = Duration::from_secs(60);
+        let upkeep =
+            Upkeep::start(members.clone(), Arc::clone(&shared), Arc::clone(&time), Arc::default());
         let round = Round::start(members, Arc::clone(&shared), Arc::clone(&time), retention);
         let sync = Arc::new(SyncJob::start(round.unwrap()).unwrap());
         let feed = Feed::start(FeedParts {
@@ -179,7 +186,8 @@ impl Masters {
             limits: LaneLimits::default(),
         });
         let store = Arc::new(store.unwrap());
-        Self { store, sync, feed, clock, topology, kind, databases, directory }
+        let upkeep = Arc::new(upkeep.unwrap());
+        Self { store, sync, feed, upkeep, clock, topology, kind, databases, directory }
     }
 
     /// Takes all partitions away from whoever has no connection yet.
@@ -214,6 +222,31 @@ impl Masters {
         self.databases.iter().map(one).collect()
     }
 
+    /// Gives a row another value behind the partition's back.
+    pub fn tamper(&self, partition: &str, key: &str, value: &'static str) {
+        self.databases[partition].meddle.tamper(key, value);
+    }
+
+    /// Removes a row behind the partition's back.
+    pub fn lose(&self, partition: &str, key: &str) {
+        self.databases[partition].meddle.lose(key);
+    }
+
+    /// What all partitions say of themselves.
+    pub fn statuses(&self) -> Vec<Status> {
+        let status =
+            |database: &Arc<Switched>| database.engine.connect().unwrap().status().unwrap();
+        self.databases.values().map(status).collect()
+    }
+
+    /// Buries what has expired, everywhere, once.
+    pub fn sweep(&self) {
+        for (name, database) in &self.databases {
+            let mut partition = database.engine.connect().unwrap();
+            sweep(partition.as_mut(), database.id, &self.topology).expect(name);
+        }
+    }
+
     /// Runs one round of passes, which has to be clean; further ones while a copy is seeded, which
     /// no round waits for.
     pub async fn round(&self) {
@@ -237,16 +270,24 @@ fn founded(
     directory: &tempfile::TempDir,
 ) -> Arc<Switched> {
     let clock: Arc<dyn Clock> = clock.clone();
-    let engine: Box<dyn Engine> = match kind {
-        Kind::Memory => Box::new(Memory::new(RunId(u64::from(id.0)), clock)),
-        Kind::Sqlite => Box::new(Sqlite::new(directory.path().join(name), clock).unwrap()),
+    let (engine, meddle): (Box<dyn Engine>, Meddle) = match kind {
+        Kind::Memory => {
+            let memory = Memory::new(RunId(u64::from(id.0)), clock);
+            (Box::new(memory.clone()), Meddle::Memory(memory))
+        }
+        Kind::Sqlite => {
+            let path = directory.path().join(name);
+            (Box::new(Sqlite::new(&path, clock).unwrap()), Meddle::Sqlite(path))
+        }
         Kind::Mariadb => {
             let server = Server::shared();
-            Box::new(server.engine(&server.database()).with_clock(clock))
+            let database = server.database();
+            let engine = server.engine(&database).with_clock(clock);
+            (Box::new(engine), Meddle::Mariadb(database))
         }
     };
     let topology = topology.clone();
     let identity = Identity { set: SET, partition: id, schema: SCHEMA_VERSION, topology };
     engine.connect().unwrap().found(&identity).unwrap();
-    Arc::new(Switched { id, engine, up: AtomicBool::new(true) })
+    Arc::new(Switched { id, engine, meddle, up: AtomicBool::new(true) })
 }

@@ -6,4 +6,5 @@
 
 pub mod mariadb;
 pub mod masters;
+pub mod meddle;
 pub mod proxy;

@@ -25,7 +25,7 @@ use super::upkeep::{Conflict, ConflictPlace, Expired, Mark, Stride, fingerprint_
 use super::{Entry, Identity, Partition, Refusal, Result};
 use crate::clock::Clock;
 use crate::record::{Key, Record};
-use crate::version::{PartitionId, RunId, Seq, Version};
+use crate::version::{PartitionId, RunId, Seq, SetId, Version};
 
 /// Everything that a partition holds.
 #[derive(Clone, Debug, Default)]
@@ -229,6 +229,12 @@ impl Tables for Transaction<'_> {
         };
         self.edit(|state| state.identity = Some(Arc::new(identity.clone())));
         self.edit(|state| state.clock = Some(clock));
+        Ok(())
+    }
+
+    fn rename(&mut self, set: SetId) -> Result<()> {
+        let identity = self.state().identity.as_deref().cloned().ok_or(Refusal::Empty)?;
+        self.edit(|state| state.identity = Some(Arc::new(Identity { set, ..identity })));
         Ok(())
     }
 

@@ -284,6 +284,11 @@ impl Tables for Session<'_> {
         Ok(())
     }
 
+    fn rename(&mut self, set: SetId) -> Result<()> {
+        self.execute(&statements::RENAME, 1, vec![bytes(&set.0.to_be_bytes())])?;
+        Ok(())
+    }
+
     fn run(&mut self) -> Result<RunId> {
         if self.known.run.is_none() {
             *self.known.run = run_of(self.line)?;

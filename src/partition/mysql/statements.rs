@@ -217,6 +217,7 @@ pub(super) static ANYTHING: Text = text(
     "SELECT EXISTS (SELECT 1 FROM data) OR EXISTS (SELECT 1 FROM `system`)
        OR EXISTS (SELECT 1 FROM `change`)",
 );
+pub(super) static RENAME: Prepared = prepared("rename", "UPDATE clock SET set_id = ? WHERE id = 1");
 pub(super) static PUT_OWNER: Prepared = prepared(
     "put owner",
     "INSERT INTO clock

@@ -52,6 +52,7 @@ static PUT_OWNER: Statement = statement(
     "INSERT INTO clock (id, set_id, partition_id, schema_version, epoch, seq, run_id, reseed, reseeding)
      VALUES (1, ?1, ?2, ?3, ?4, 0, ?5, 0, 0)",
 );
+static RENAME: Statement = statement("rename", "UPDATE clock SET set_id = ?1 WHERE id = 1");
 static CLOCK: Statement = statement(
     "clock",
     "SELECT partition_id, epoch, seq, run_id, reseed, reseeding FROM clock WHERE id = 1",
@@ -288,6 +289,10 @@ impl Tables for Session<'_> {
             ],
         )?;
         Ok(())
+    }
+
+    fn rename(&mut self, set: SetId) -> Result<()> {
+        self.execute(&RENAME, [set.0.to_be_bytes()]).map(drop)
     }
 
     fn run(&mut self) -> Result<RunId> {

@@ -21,9 +21,9 @@ use super::upkeep::{
     Conflict, ConflictPlace, Digest, Expired, Inspection, Repair, Repaired, Stride, Survey,
 };
 use super::{
-    Applied, Chunk, Entry, Fetched, Get, Identity, Listing, OPENING_JUMP, Page, PageRequest,
-    Partition, PartitionError, Push, Range, Refusal, ReseedNumber, ReseedStep, Result, Status,
-    Trim, Trimmed,
+    Applied, Beginning, Chunk, Entry, Fetched, Get, Identity, Listing, OPENING_JUMP, Page,
+    PageRequest, Partition, PartitionError, Push, Range, Refusal, ReseedNumber, ReseedStep, Result,
+    Status, Trim, Trimmed,
 };
 use crate::record::Key;
 use crate::rules::Rule;
@@ -168,6 +168,19 @@ impl<T: Transact> Partition for T {
 
     fn conflicts(&mut self, after: Option<&ConflictPlace>, max: usize) -> Result<Vec<Conflict>> {
         self.reading(|tables| tables.conflicts(after, max))
+    }
+
+    fn begin_anew(&mut self, identity: &Identity, from: Beginning) -> Result<()> {
+        self.writing(|tables| reseed::begin_anew(tables, identity, from))
+    }
+
+    fn set_aside(&mut self) -> Result<()> {
+        self.writing(|tables| {
+            let clock = tables.clock()?;
+            // As if a reseed had begun, which stops whatever began before it, and would never end.
+            let reseed = clock.reseed + 1;
+            tables.set_clock(&ClockRow { reseed, reseeding: true, ..clock })
+        })
     }
 
     fn acceptor(&mut self) -> Result<Acceptor> {

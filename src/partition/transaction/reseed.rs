@@ -2,8 +2,11 @@
 
 use super::Places;
 use super::trim::collect;
+use crate::partition::acceptor::AcceptorRow;
 use crate::partition::tables::{ClockRow, CursorRow, Tables};
-use crate::partition::{Entry, Refusal, ReseedNumber, ReseedStep, Result, Trimmed};
+use crate::partition::{
+    Beginning, Entry, Identity, Refusal, ReseedNumber, ReseedStep, Result, Trimmed,
+};
 use crate::record::Record;
 use crate::rules::Rule;
 use crate::vector::Vector;
@@ -65,6 +68,33 @@ fn begin(tables: &mut dyn Tables, clock: &ClockRow) -> Result<ReseedNumber> {
     let reseed = clock.reseed + 1;
     tables.set_clock(&ClockRow { reseed, reseeding: true, ..*clock })?;
     Ok(ReseedNumber(reseed))
+}
+
+/// The versions of the new set are above all that the old one gave, under the new epoch.
+pub(super) fn begin_anew(
+    tables: &mut dyn Tables,
+    identity: &Identity,
+    from: Beginning,
+) -> Result<()> {
+    tables.create()?;
+    match tables.identity()? {
+        Some(_) => tables.rename(identity.set)?,
+        None => {
+            let run = tables.run()?;
+            tables.set_identity(identity, run)?;
+        }
+    }
+    tables.put_acceptor(&AcceptorRow::founded(identity))?;
+    let clock = tables.clock()?;
+    let epoch = clock.epoch.max(identity.topology.epoch());
+    match from {
+        Beginning::Backup => tables.set_clock(&ClockRow { epoch, ..clock }),
+        Beginning::Nothing => {
+            tables.clear()?;
+            let reseed = clock.reseed + 1;
+            tables.set_clock(&ClockRow { epoch, reseed, reseeding: true, ..clock })
+        }
+    }
 }
 
 /// From here on the copy is complete up to the noted vector, and its log from the floors to there.

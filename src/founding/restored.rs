@@ -1,0 +1,92 @@
+//! Restoring a set from the backup of one partition.
+//!
+//! A copy that was put back never rejoins the set that it was taken from: it would give versions
+//! again that others have seen (VER-1), and bring back what was deleted (DEL-1). So it begins a
+//! *new set*, under an epoch above every clock that can be asked; all other partitions are emptied
+//! under the new set's id, marked as reseeding, and made anew from it. Until each is, it serves
+//! nothing and holds trimming back. Tokens and feed positions of the old set are told that it is
+//! gone.
+//!
+//! The one with the backup is renamed last: broken off before that, nothing of it has changed, and
+//! doing it again is safe at every point.
+
+use super::{
+    Configured, FoundingError, Look, OpenSet, look, own_databases, same_names, same_partition,
+    same_schema,
+};
+use crate::partition::{Beginning, Identity, SCHEMA_VERSION};
+use crate::topology::Topology;
+use crate::version::{Epoch, SetId};
+
+/// Begins `new_set` with what the partition `name` holds. All others have to be empty, or of the
+/// set that it was part of, or left over from doing this before.
+pub fn begin_restored(
+    partitions: &[Configured],
+    configured: &Topology,
+    name: &str,
+    new_set: SetId,
+) -> Result<OpenSet, FoundingError> {
+    same_names(partitions, configured)?;
+    let (mut looks, unreachable) = look(partitions, configured)?;
+    own_databases(partitions)?;
+    if !unreachable.is_empty() {
+        return Err(FoundingError::NeedsAll { unreachable });
+    }
+    let backup = looks.iter().position(|look| look.name == name);
+    let backup = backup.ok_or_else(|| FoundingError::NotInTopology { name: name.to_owned() })?;
+    let backup = looks.remove(backup);
+    let Some(stored) = backup.identity.clone() else {
+        return Err(FoundingError::Empty { name: name.to_owned() });
+    };
+    same_schema(name, &stored)?;
+    same_partition(name, &stored, backup.id)?;
+    for look in &mut looks {
+        may_be_emptied(look, &stored)?;
+    }
+    looks.push(backup);
+    let epoch = greatest_epoch(&mut looks)?.next();
+    let topology = stored.topology.seeded(new_set).at_epoch(epoch);
+    for look in &mut looks {
+        let identity = Identity {
+            set: new_set,
+            partition: look.id,
+            schema: SCHEMA_VERSION,
+            topology: topology.clone(),
+        };
+        let from = if look.name == name { Beginning::Backup } else { Beginning::Nothing };
+        look.connection
+            .begin_anew(&identity, from)
+            .map_err(|source| FoundingError::Partition { name: look.name.to_owned(), source })?;
+    }
+    Ok(OpenSet { set: new_set, topology, founded: true, unreachable: Vec::new() })
+}
+
+/// The greatest epoch of those that were founded.
+fn greatest_epoch(looks: &mut [Look<'_>]) -> Result<Epoch, FoundingError> {
+    let mut epoch = Epoch::FIRST;
+    for look in looks.iter_mut().filter(|look| look.identity.is_some()) {
+        let status = look
+            .connection
+            .status()
+            .map_err(|source| FoundingError::Partition { name: look.name.to_owned(), source })?;
+        epoch = epoch.max(status.epoch);
+    }
+    Ok(epoch)
+}
+
+/// What another set holds is nobody's to empty.
+fn may_be_emptied(look: &mut Look<'_>, backup: &Identity) -> Result<(), FoundingError> {
+    let Some(identity) = &look.identity else { return Ok(()) };
+    same_schema(look.name, identity)?;
+    // Emptied before, under the id of a set that was never completed.
+    let is_left_over = look.connection.status().is_ok_and(|status| status.reseeding);
+    if identity.set == backup.set || is_left_over {
+        return same_partition(look.name, identity, look.id);
+    }
+    Err(FoundingError::ForeignSet {
+        name: look.name.to_owned(),
+        set: identity.set,
+        expected: backup.set,
+        witness: "the backup".to_owned(),
+    })
+}

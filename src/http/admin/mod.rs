@@ -1,0 +1,4 @@
+//! `/admin/`: what operators ask of the set. Always JSON.
+
+pub mod conflicts;
+pub mod verify;

@@ -1,0 +1,339 @@
+//! Upkeep: the sweep, the watch for copies that were put back, verify passes and the ledger, over
+//! the partitions of one front end.
+//!
+//! Both jobs are single-flight and woken without payload, like rounds of sync
+//! ([`crate::jobs`]): whoever waits, waits for a run *begun after* it asked. Any number of front
+//! ends may run theirs at once.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::founding::history::{History, clock};
+use crate::partition::upkeep::{Conflict, ConflictPlace};
+use crate::partition::{Partition, PartitionError};
+use crate::sync::barrier::Barriers;
+use crate::sync::round::{Member, chain};
+use crate::sync::sweep::sweep;
+use crate::sync::verify::{Findings, Side, verify};
+use crate::topology::Topology;
+
+/// What a verify pass did, or has done so far.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifyReport {
+    /// Which pass of this process, from 1.
+    pub pass: u64,
+    /// When it began: milliseconds since 1970 UTC.
+    pub started_ms: i64,
+    /// How long it took, or takes already.
+    pub took: Duration,
+    /// Whether it has come to its end.
+    pub is_done: bool,
+    /// What it found.
+    pub findings: Findings,
+    /// Who was compared, and why somebody was left out, in words that anybody may read.
+    pub partitions: Vec<(Arc<str>, Option<&'static str>)>,
+}
+
+impl VerifyReport {
+    /// Whether all partitions were compared and hold the same rows now.
+    pub fn is_clean(&self) -> bool {
+        self.findings.left == 0 && self.partitions.iter().all(|(_, error)| error.is_none())
+    }
+}
+
+/// An entry of the ledger, with the names of those that keep it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptConflict {
+    /// What lost.
+    pub conflict: Conflict,
+    /// Who keeps it.
+    pub kept_by: Vec<Arc<str>>,
+}
+
+/// What runs over the partitions, and what it works with.
+#[derive(Clone)]
+struct Parts {
+    members: Arc<Vec<Member>>,
+    topology: Arc<ArcSwap<Topology>>,
+    clock: Arc<dyn Clock>,
+    history: Arc<History>,
+}
+
+/// The handle of the jobs; dropping it lets what runs finish and ends their threads.
+pub struct Upkeep {
+    parts: Parts,
+    verify: Job<VerifyReport>,
+    sweep: Job<usize>,
+}
+
+impl Upkeep {
+    /// Starts the threads over the data partitions. Nothing runs before it is asked for.
+    pub fn start(
+        members: Vec<Member>,
+        topology: Arc<ArcSwap<Topology>>,
+        clock: Arc<dyn Clock>,
+        history: Arc<History>,
+    ) -> std::io::Result<Self> {
+        let parts = Parts { members: Arc::new(members), topology, clock, history };
+        let own = parts.clone();
+        let barriers = Barriers::default();
+        let mut passes = 0;
+        let verify = Job::start("verify", move |tell: &dyn Fn(VerifyReport)| {
+            passes += 1;
+            own.verify(passes, &barriers, tell)
+        })?;
+        let own = parts.clone();
+        let sweep = Job::start("sweep", move |_: &dyn Fn(usize)| own.sweep())?;
+        Ok(Self { parts, verify, sweep })
+    }
+
+    /// Asks for a sweep, and for a look whether an older copy of a database was put back.
+    pub fn wake_sweep(&self) {
+        self.sweep.wake();
+    }
+
+    /// Waits for the report of a verify pass begun after this call; `None` when `wait` is over
+    /// first. The pass goes on all the same.
+    pub async fn verify(&self, wait: Duration) -> Option<VerifyReport> {
+        self.verify.run(wait).await
+    }
+
+    /// The verify pass that runs, or the last one.
+    pub fn last_verify(&self) -> Option<VerifyReport> {
+        self.verify.last()
+    }
+
+    /// The last verify pass once none is going on, or as far as it is when `wait` is over.
+    pub async fn settled_verify(&self, wait: Duration) -> Option<VerifyReport> {
+        let mut progress = self.verify.progress.clone();
+        let settled = progress
+            .wait_for(|progress| progress.told.as_ref().is_none_or(|report| report.is_done));
+        // In time or not: what there is by then is told.
+        drop(tokio::time::timeout(wait, settled).await);
+        self.last_verify()
+    }
+
+    /// A page of the ledger of all partitions that can be asked, in the order of keys and versions.
+    pub fn conflicts(
+        &self,
+        after: Option<&ConflictPlace>,
+        max: usize,
+    ) -> Result<Vec<KeptConflict>, PartitionError> {
+        let mut all: BTreeMap<ConflictPlace, KeptConflict> = BTreeMap::new();
+        let mut failed = None;
+        let mut is_asked = false;
+        for member in self.parts.members.iter() {
+            let asked = member.connect.connect();
+            match asked.and_then(|mut partition| partition.conflicts(after, max)) {
+                Ok(conflicts) => {
+                    is_asked = true;
+                    for conflict in conflicts {
+                        let row = &conflict.row;
+                        let place = ConflictPlace { key: row.key.clone(), version: row.version };
+                        let kept = KeptConflict { conflict, kept_by: Vec::new() };
+                        let kept = all.entry(place).or_insert(kept);
+                        kept.kept_by.push(Arc::clone(&member.name));
+                    }
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        match failed {
+            Some(error) if !is_asked => Err(error),
+            Some(_) | None => Ok(all.into_values().take(max).collect()),
+        }
+    }
+}
+
+/// Buries what has expired at every partition that masters keys.
+pub fn sweep_all(members: &[Member], topology: &Topology) -> usize {
+    let masters = members.iter().filter(|member| topology.slots_of(member.id) > 0);
+    let mut buried = 0;
+    for member in masters {
+        let swept = member.connect.connect().map_err(Into::into);
+        match swept.and_then(|mut master| sweep(master.as_mut(), member.id, topology)) {
+            Ok(rows) => buried += rows,
+            // The next one is soon; whoever is away is told of by sync.
+            Err(error) => {
+                tracing::debug!(partition = %member.name, error = chain(&error), "no sweep");
+            }
+        }
+    }
+    buried
+}
+
+impl Parts {
+    /// Looks for copies that were put back, and sets them aside: from then on they serve and take
+    /// nothing, at any front end.
+    fn watch(&self) {
+        let asked = |member: &Member| member.connect.connect()?.status();
+        for member in self.members.iter() {
+            if let Ok(status) = asked(member) {
+                self.history.note(&status);
+            }
+        }
+        for member in self.members.iter() {
+            let Ok(mut partition) = member.connect.connect() else { continue };
+            // Asked after all others.
+            let Ok(status) = partition.status() else { continue };
+            let Some(known) = self.history.beyond(&status).filter(|_| !status.reseeding) else {
+                continue;
+            };
+            let is_set_aside = partition.set_aside().is_ok();
+            tracing::error!(
+                partition = %member.name, clock = %clock(&status), %known, is_set_aside,
+                "an older copy of this partition's database was put back: it is set aside; put the \
+                 right one back, or begin a new set with `datastore init --restored`"
+            );
+        }
+    }
+
+    fn sweep(&self) -> usize {
+        self.watch();
+        sweep_all(&self.members, &self.topology.load())
+    }
+
+    fn verify(&self, pass: u64, barriers: &Barriers, tell: &dyn Fn(VerifyReport)) -> VerifyReport {
+        let (began, started_ms) = (self.clock.monotonic(), self.clock.wall_ms());
+        let mut partitions: Vec<(Arc<str>, Option<&'static str>)> = Vec::new();
+        let mut open: Vec<(usize, Box<dyn Partition + Send>)> = Vec::new();
+        for (nth, member) in self.members.iter().enumerate() {
+            let connection = member.connect.connect();
+            let error = connection.as_ref().err().map(PartitionError::in_public);
+            partitions.push((Arc::clone(&member.name), error));
+            open.extend(connection.ok().map(|connection| (nth, connection)));
+        }
+        let mut sides: Vec<Side<'_>> = open
+            .iter_mut()
+            .map(|(nth, connection)| Side {
+                id: self.members[*nth].id,
+                partition: connection.as_mut(),
+                trouble: None,
+            })
+            .collect();
+        let mut report = VerifyReport {
+            pass,
+            started_ms,
+            took: Duration::ZERO,
+            is_done: false,
+            findings: Findings::default(),
+            partitions,
+        };
+        let topology = self.topology.load_full();
+        let clock = self.clock.as_ref();
+        let findings = verify(&mut sides, &topology, barriers, clock, |findings| {
+            let took = clock.monotonic().saturating_sub(began);
+            tell(VerifyReport { took, findings: findings.clone(), ..report.clone() });
+        });
+        for side in sides {
+            let Some(error) = side.trouble else { continue };
+            let name = self.members.iter().position(|member| member.id == side.id);
+            if let Some(place) = name.and_then(|nth| report.partitions.get_mut(nth)) {
+                tracing::warn!(partition = %place.0, error = chain(&error), "left out of verify");
+                place.1 = Some(error.in_public());
+            }
+        }
+        report.took = clock.monotonic().saturating_sub(began);
+        report.is_done = true;
+        report.findings = findings;
+        report
+    }
+}
+
+/// How far a job has come: which wake-up the last finished run began after, and what is told of it.
+#[derive(Clone, Debug)]
+struct Progress<R> {
+    done: u64,
+    told: Option<R>,
+}
+
+#[derive(Debug, Default)]
+struct Wanted {
+    wakeups: u64,
+    stopping: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    wanted: Mutex<Wanted>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Wanted> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A thread that does one thing whenever it is woken.
+struct Job<R> {
+    shared: Arc<Shared>,
+    progress: watch::Receiver<Progress<R>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl<R: Clone + Send + Sync + 'static> Job<R> {
+    fn start(
+        name: &str,
+        mut work: impl FnMut(&dyn Fn(R)) -> R + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let (publish, progress) = watch::channel(Progress { done: 0, told: None });
+        let own = Arc::clone(&shared);
+        let run = move || {
+            let mut done = 0;
+            while let Some(begun) = next(&own, done) {
+                let told = |told| drop(publish.send_replace(Progress { done, told: Some(told) }));
+                let result = work(&told);
+                done = begun;
+                publish.send_replace(Progress { done, told: Some(result) });
+            }
+        };
+        let thread = std::thread::Builder::new().name(name.into()).spawn(run)?;
+        Ok(Self { shared, progress, thread: Some(thread) })
+    }
+
+    fn wake(&self) -> u64 {
+        let mut wanted = self.shared.lock();
+        wanted.wakeups += 1;
+        self.shared.changed.notify_one();
+        wanted.wakeups
+    }
+
+    async fn run(&self, wait: Duration) -> Option<R> {
+        let wakeup = self.wake();
+        let mut progress = self.progress.clone();
+        let finished = progress.wait_for(|progress| progress.done >= wakeup);
+        let finished = tokio::time::timeout(wait, finished).await.ok()?.ok()?;
+        finished.told.clone()
+    }
+
+    fn last(&self) -> Option<R> {
+        self.progress.borrow().told.clone()
+    }
+}
+
+impl<R> Drop for Job<R> {
+    fn drop(&mut self) {
+        self.shared.lock().stopping = true;
+        self.shared.changed.notify_one();
+        if let Some(thread) = self.thread.take() {
+            // A panic of the job was reported when it happened.
+            drop(thread.join());
+        }
+    }
+}
+
+/// Waits for a wake-up after number `done`; `None`: stop.
+fn next(shared: &Shared, done: u64) -> Option<u64> {
+    let idle = |wanted: &mut Wanted| wanted.wakeups == done && !wanted.stopping;
+    let wanted = shared.changed.wait_while(shared.lock(), idle);
+    let wanted = wanted.unwrap_or_else(PoisonError::into_inner);
+    (!wanted.stopping).then_some(wanted.wakeups)
+}
