@@ -4,7 +4,9 @@
 //! while its server runs and while it is not reseeded, so one that was read over this connection,
 //! under the reseed number that the row comes with, may be remembered; any other may not.
 
-use crate::partition::{Fetched, Get, Partition, PartitionError, Refusal, ReseedNumber, Result};
+use crate::partition::{
+    Fetched, Get, Listing, Partition, PartitionError, Range, Refusal, ReseedNumber, Result,
+};
 use crate::rules::Rule;
 use crate::vector::Vector;
 use crate::version::{PartitionId, Version};
@@ -49,8 +51,28 @@ pub fn get_covered(
     Err(PartitionError::from(Refusal::Reseeding).into())
 }
 
+/// Lists, if the partition covers `token`.
+pub fn list_covered(
+    partition: &mut dyn Partition,
+    seen: &mut Seen,
+    range: &Range,
+    token: &Vector,
+) -> Result<Listing, SessionError> {
+    // Twice, as above.
+    for _ in 0..2 {
+        cover(partition, seen, token)?;
+        let listing = partition.list(range)?;
+        let known = seen.0.as_ref().map(|(reseed, _)| *reseed);
+        if known.is_none_or(|known| known == listing.reseed) || !Rule::VectorOfReseed.in_force() {
+            return Ok(listing);
+        }
+        seen.0 = None;
+    }
+    Err(PartitionError::from(Refusal::Reseeding).into())
+}
+
 /// Makes sure, from memory or by asking, that the partition covers `token`.
-pub fn cover(
+fn cover(
     partition: &mut dyn Partition,
     seen: &mut Seen,
     token: &Vector,

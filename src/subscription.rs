@@ -147,7 +147,7 @@ impl Subscription {
 
 /// The subscription of this name, as its master has it.
 pub async fn get(store: &Store, name: &str) -> Result<Subscription> {
-    let read = store.get(&key(name)?, &Need::Master(Vector::new()), None).await?;
+    let read = store.get(&key(name)?, &Need::master(Vector::new()), None).await?;
     read.record.as_ref().and_then(Subscription::of).ok_or(SubscriptionError::Unknown)
 }
 
@@ -245,9 +245,9 @@ pub async fn list(store: &Store) -> Result<Vec<Subscription>> {
         scanned_max: LISTED_MAX * 10,
         value_bytes_max: Some(LISTED_MAX * 1024),
     };
-    let list = match store.list(&range, &Need::Master(Vector::new()), None).await {
+    let list = match store.list(&range, &Need::master(Vector::new()), None).await {
         Ok(list) => list,
-        Err(_) => store.list(&range, &Need::Any, None).await?,
+        Err(_) => store.list(&range, &Need::any(), None).await?,
     };
     Ok(list.rows.iter().filter_map(Subscription::of).collect())
 }

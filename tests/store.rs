@@ -37,13 +37,13 @@ async fn what_is_written_is_read_at_its_master_and_elsewhere_after_a_round() {
     for n in 0..30 {
         front.store.write(set(&format!("k{n}"), "v"), Ack::One, None).await.unwrap();
     }
-    assert_eq!(value_at(&front, "k7", &Need::Any).await.as_deref(), Some("v"));
+    assert_eq!(value_at(&front, "k7", &Need::any()).await.as_deref(), Some("v"));
     let report = front.sync.run(Duration::from_secs(10)).await.expect("a round");
     assert!(report.is_clean(), "{report:?}");
     assert_eq!(report.pairs.len(), 6);
     assert_eq!(report.pairs.iter().map(|pair| pair.rows).sum::<usize>(), 60);
     for partition in NAMES {
-        let need = Need::At(partition.into());
+        let need = Need::at(partition);
         assert_eq!(value_at(&front, "k7", &need).await.as_deref(), Some("v"), "{partition}");
         let range = Range {
             space: Space::Data,
@@ -70,7 +70,7 @@ async fn a_session_read_wakes_a_pull_and_never_returns_less() {
         token = Some(written.session);
     }
     let token = token.unwrap();
-    let need = Need::Session(token.vector.clone());
+    let need = Need::session(token.vector.clone());
     let read = front.store.get(&key("k3"), &need, Some(&token)).await.unwrap();
     assert!(read.record.is_some());
     assert!(read.session.vector.covers(&token.vector));
@@ -86,12 +86,12 @@ async fn an_embedded_copy_is_read_first_and_never_in_place_of_a_master() {
     let token = written.session;
     let by = async |need: Need| front.store.get(&key("k"), &need, Some(&token)).await.unwrap();
 
-    // It has nothing yet, and says so to whoever asks for no more.
-    let read = by(Need::Any).await;
-    assert_eq!((read.served_by.name.as_ref(), read.record.is_some()), (COPY, false));
-    let read = by(Need::Session(token.vector.clone())).await;
+    // It was not seeded yet: it serves nothing.
+    let read = by(Need::any()).await;
+    assert_eq!((&read.served_by, read.record.is_some()), (&written.served_by, true));
+    let read = by(Need::session(token.vector.clone())).await;
     assert_eq!((&read.served_by, read.record.is_some()), (&written.served_by, true), "RYW-1");
-    let read = by(Need::Master(token.vector.clone())).await;
+    let read = by(Need::master(token.vector.clone())).await;
     assert_eq!((&read.served_by, read.record.is_some()), (&written.served_by, true));
     let range = Range {
         space: Space::Data,
@@ -101,27 +101,28 @@ async fn an_embedded_copy_is_read_first_and_never_in_place_of_a_master() {
         scanned_max: 1000,
         value_bytes_max: None,
     };
-    let need = Need::Master(token.vector.clone());
+    let need = Need::master(token.vector.clone());
     let list = front.store.list(&range, &need, None).await.unwrap();
     assert_eq!((list.rows.len(), list.served_by.len()), (1, NAMES.len()));
 
     front.round().await;
-    let read = by(Need::Session(token.vector.clone())).await;
+    front.store.look().await;
+    let read = by(Need::session(token.vector.clone())).await;
     assert_eq!((read.served_by.name.as_ref(), read.record.is_some()), (COPY, true));
 }
 
 #[tokio::test]
 async fn what_cannot_be_served_is_said() {
     let front = Masters::over(Kind::Memory);
-    let missing = front.store.get(&key("k"), &Need::At("z".into()), None).await.unwrap_err();
+    let missing = front.store.get(&key("k"), &Need::at("z"), None).await.unwrap_err();
     assert!(matches!(missing, StoreError::NoSuchPartition { .. }), "{missing:?}");
     let mut token = front.store.write(set("k", "v"), Ack::One, None).await.unwrap().session;
     let foreign = Token { set: SetId(2), ..token.clone() };
-    let refused = front.store.get(&key("k"), &Need::Any, Some(&foreign)).await.unwrap_err();
+    let refused = front.store.get(&key("k"), &Need::any(), Some(&foreign)).await.unwrap_err();
     assert!(matches!(refused, StoreError::ForeignToken), "{refused:?}");
     let version = token.vector.iter().next().unwrap().1;
     token.vector.set(PartitionId(9), version);
-    let lost = front.store.get(&key("k"), &Need::Session(token.vector), None).await.unwrap_err();
+    let lost = front.store.get(&key("k"), &Need::session(token.vector), None).await.unwrap_err();
     assert!(matches!(lost, StoreError::SessionLost { .. }), "{lost:?}");
 }
 
@@ -143,6 +144,6 @@ async fn concurrent_writers_of_one_key_get_rising_versions() {
     versions.sort_unstable();
     versions.dedup();
     assert_eq!(versions.len(), 200, "VER-1");
-    let read = front.store.get(&key("one"), &Need::Any, None).await.unwrap();
+    let read = front.store.get(&key("one"), &Need::any(), None).await.unwrap();
     assert_eq!(read.record.unwrap().version, *versions.last().unwrap());
 }

@@ -12,6 +12,7 @@ mod arguments;
 mod list;
 mod local;
 mod operation;
+mod partitions;
 mod service;
 mod table;
 mod value;
@@ -27,6 +28,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use self::list::ListArgs;
 use self::local::{CheckArgs, InitArgs, LocalError, ServeArgs, SyncArgs};
+use self::partitions::PartitionsArgs;
 use self::value::InputError;
 use self::verbs::{DeleteArgs, GetArgs, SetArgs, UpdateArgs};
 use self::verify::VerifyArgs;
@@ -71,6 +73,8 @@ enum Command {
     Watch(WatchArgs),
     /// Have all partitions compared, and what is wrong put right
     Verify(VerifyArgs),
+    /// Show the partitions: what they are for, how they do, how old they are
+    Partitions(PartitionsArgs),
     /// Print what makes a shell complete this command line
     Completions(CompletionsArgs),
 }
@@ -156,6 +160,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::List(args) => list::list(&args),
         Command::Watch(args) => watch::watch(&args),
         Command::Verify(args) => verify::verify(&args),
+        Command::Partitions(args) => partitions::partitions(&args),
         Command::Completions(args) => completions(&args),
     };
     let exit = outcome.unwrap_or_else(|error| {

@@ -284,8 +284,8 @@ mod tests {
 
     #[test]
     fn the_ring_holds_so_many_bytes() {
-        let one = batch(A, 0, 1).bytes;
-        let mut ring = Ring::new(10 * one);
+        let largest = batch(A, 999, 1_000).bytes;
+        let mut ring = Ring::new(10 * largest);
         for nth in 0..1_000 {
             ring.publish(batch(A, nth, nth + 1));
             assert!(ring.bytes <= ring.bytes_max && ring.batches.len() <= 10);

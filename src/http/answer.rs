@@ -1,9 +1,11 @@
 //! How answers are put together: bodies, and the headers that tell where an answer comes from.
 
+use std::time::Duration;
+
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{
-    ALLOW, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, TryIntoHeaderValue as _,
+    AGE, ALLOW, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, TryIntoHeaderValue as _,
 };
 use bytes::Bytes;
 use mime::Mime;
@@ -26,7 +28,7 @@ static EXPIRES: HeaderName = HeaderName::from_static("datastore-expires");
 static ACKS: HeaderName = HeaderName::from_static("datastore-acks");
 /// How many keys there are, where a list was asked to count them.
 pub static COUNT: HeaderName = HeaderName::from_static("datastore-count");
-static AGE: HeaderName = HeaderName::from_static("datastore-age");
+static DATASTORE_AGE: HeaderName = HeaderName::from_static("datastore-age");
 
 /// Plain text.
 pub fn text(status: StatusCode, body: String) -> HttpResponse {
@@ -115,9 +117,20 @@ pub fn acks(acks: Acks) -> String {
     format!("{}/{}", acks.held, acks.voters)
 }
 
-/// Tells how old what was read may be. Ages are not measured yet.
-pub fn tell_age(headers: &mut HeaderMap) {
-    headers.insert(AGE.clone(), HeaderValue::from_static("unknown"));
+/// Tells how old what was read may be: in milliseconds, and in seconds as HTTP has it. Both are
+/// bounds, so both are rounded up.
+pub fn tell_age(headers: &mut HeaderMap, age: Option<Duration>) {
+    let Some(age) = age else {
+        headers.insert(DATASTORE_AGE.clone(), HeaderValue::from_static("unknown"));
+        return;
+    };
+    put(headers, &DATASTORE_AGE, age_ms(age).to_string());
+    put(headers, &AGE, age.as_millis().div_ceil(1000).to_string());
+}
+
+/// An age in milliseconds, rounded up.
+pub fn age_ms(age: Duration) -> u64 {
+    u64::try_from(age.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
 }
 
 fn put(headers: &mut HeaderMap, name: &HeaderName, value: String) {

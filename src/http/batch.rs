@@ -31,7 +31,7 @@ use super::wire_batch::{self, Encoding, ResultDoc};
 use super::{HttpLimits, answer, session};
 use crate::record::{Key, KeyError, Record};
 use crate::store::Store;
-use crate::store::answer::{Ack, Acks, StoreError, Written};
+use crate::store::answer::{Ack, Acks, Need, StoreError, Written};
 use crate::vector::Token;
 use crate::version::Version;
 use crate::write::Write;
@@ -126,10 +126,13 @@ impl Parts {
     ) -> Result<HttpResponse, Problem> {
         let headers = request.headers();
         let only_gets = *request.method() != Method::POST;
-        let known: &[&'static str] = if only_gets { &[] } else { &[ACK] };
-        let ack = self.way.ack(&Query::parse(request.uri().query(), known)?)?;
+        let mut known = if only_gets { Vec::new() } else { vec![ACK] };
+        known.extend(self.way.read_parameters());
+        let query = Query::parse(request.uri().query(), &known)?;
+        let ack = self.way.ack(&query)?;
         let encoding = Encoding::of(headers)?;
-        let token = session::token(headers, self.store.set_id())?;
+        let token = session::token(headers, &query, self.store.set_id())?;
+        let need = self.way.need(&query, headers, token.as_ref())?;
         let (text, held) = body::read(headers, payload, limits, &self.budget).await?;
         let operations = wire_batch::parse(encoding, &text, limits)?;
         let is_get = |one: &Operation| !matches!(one, Operation::Write(..));
@@ -137,7 +140,7 @@ impl Parts {
             let detail = "QUERY takes gets only; send the batch with POST";
             return Err(Problem::new(Code::BadBatch, detail));
         }
-        let (done, seen) = self.carry_out(operations, ack, token).await?;
+        let (done, seen) = self.carry_out(operations, (ack, need), token).await?;
         drop(held);
         let rendered = render(encoding, &done, limits.value_bytes_max);
         // The values are in the answer now, which is counted itself.
@@ -146,6 +149,7 @@ impl Parts {
             .insert_header((CONTENT_TYPE, encoding.name()))
             .body(body::answer(rendered, &self.budget)?);
         answer::tell_session(response.headers_mut(), &seen);
+        session::keep(response.headers_mut(), &query);
         Ok(response)
     }
 
@@ -153,7 +157,7 @@ impl Parts {
     async fn carry_out(
         &self,
         operations: Vec<Operation>,
-        ack: Ack,
+        (ack, need): (Ack, Need),
         token: Option<Token>,
     ) -> Result<(Vec<Done>, Token), Problem> {
         let mut chains: HashMap<Key, Vec<(usize, Operation)>> = HashMap::new();
@@ -175,8 +179,9 @@ impl Parts {
         let mut seen = token.clone().unwrap_or(nothing);
         let mut running = JoinSet::new();
         for chain in chains.into_values() {
-            let (parts, token, seen) = (self.clone(), token.clone(), seen.clone());
-            running.spawn_local(parts.chain(chain, ack, token, seen));
+            let (parts, need) = (self.clone(), need.clone());
+            let (token, seen) = (token.clone(), seen.clone());
+            running.spawn_local(parts.chain(chain, (ack, need), token, seen));
         }
         while let Some(finished) = running.join_next().await {
             let (results, token) = finished.map_err(|error| {
@@ -195,7 +200,7 @@ impl Parts {
     async fn chain(
         self,
         operations: Vec<(usize, Operation)>,
-        ack: Ack,
+        (ack, mut need): (Ack, Need),
         mut token: Option<Token>,
         mut seen: Token,
     ) -> (Vec<(usize, Done)>, Token) {
@@ -203,17 +208,19 @@ impl Parts {
         for (place, operation) in operations {
             let result = match operation {
                 Operation::Get(key, conditions) => {
-                    self.get(&key, &conditions, token.as_ref(), &mut seen).await
+                    self.get(&key, &conditions, (&need, token.as_ref()), &mut seen).await
                 }
                 Operation::Write(verb, write) => {
                     let key = write.key.clone();
                     match self.store.write(write, ack, token.as_ref()).await {
                         Ok(written) => {
                             token = Some(written.session.clone());
+                            need.covers.join(&written.session.vector);
                             Done::written(&written, verb.answered(&written.outcome, &key))
                         }
                         Err(StoreError::AckUnmet(written)) => {
                             token = Some(written.session.clone());
+                            need.covers.join(&written.session.vector);
                             let problem = StoreError::AckUnmet(written.clone()).into();
                             Done::written(&written, Err(problem))
                         }
@@ -234,11 +241,10 @@ impl Parts {
         &self,
         key: &Key,
         conditions: &Conditions,
-        token: Option<&Token>,
+        (need, token): (&Need, Option<&Token>),
         seen: &mut Token,
     ) -> Done {
-        let need = self.way.need(&Query::default(), token);
-        let read = match self.store.get(key, &need, token).await {
+        let read = match self.store.get(key, need, token).await {
             Ok(read) => read,
             Err(error) => return Done::failed(error.into()),
         };

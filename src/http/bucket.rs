@@ -30,7 +30,7 @@ use super::query::Query;
 use super::render::Form;
 use super::verb::{self, Verb};
 use super::way::{ACK, Way};
-use super::{HttpLimits, answer, paths, session};
+use super::{HttpLimits, answer, explain, paths, session};
 use crate::record::{Body, Key, KeyError, Record};
 use crate::store::Store;
 use crate::write::{Change, Write};
@@ -109,11 +109,17 @@ impl Place<'_> {
     async fn read(&self) -> Result<HttpResponse, Problem> {
         let headers = self.request.headers();
         let accept = Accept::of(headers)?;
-        let query = Query::parse(self.request.uri().query(), self.way.read_parameters())?;
+        let mut known = vec![explain::EXPLAIN];
+        known.extend(self.way.read_parameters());
+        let query = Query::parse(self.request.uri().query(), &known)?;
         let conditions = Conditions::of(headers)?;
-        let token = session::token(headers, self.store.set_id())?;
+        let token = session::token(headers, &query, self.store.set_id())?;
+        let need = self.way.need(&query, headers, token.as_ref())?;
+        let is_explained = query.switch(explain::EXPLAIN)?;
         let key = self.key()?.map_err(|error| Problem::new(Code::NotFound, error.to_string()))?;
-        let need = self.way.need(&query, token.as_ref());
+        if is_explained {
+            return Ok(explain::answer(self.store, &key, &need, token.as_ref()).await);
+        }
         let read = self.store.get(&key, &need, token.as_ref()).await?;
         let shown = match &read.record {
             Some(record) => self.show(record, &accept, &conditions),
@@ -121,7 +127,8 @@ impl Place<'_> {
         };
         let mut response = shown.unwrap_or_else(|problem| problem.respond(headers));
         answer::tell_source(response.headers_mut(), &read.served_by.name, &read.session);
-        answer::tell_age(response.headers_mut());
+        answer::tell_age(response.headers_mut(), read.age);
+        session::keep(response.headers_mut(), &query);
         if let Some(record) = &read.record {
             answer::tell_version(response.headers_mut(), record.version);
             answer::tell_expiry(response.headers_mut(), record);
@@ -156,8 +163,8 @@ impl Place<'_> {
     async fn write(&self, verb: Verb, payload: web::Payload) -> Result<HttpResponse, Problem> {
         let headers = self.request.headers();
         let known: &[&'static str] = match verb {
-            Verb::Post | Verb::Put | Verb::Patch => &[ACK, verb::TTL],
-            Verb::Delete => &[ACK],
+            Verb::Post | Verb::Put | Verb::Patch => &[ACK, session::KEEP, verb::TTL],
+            Verb::Delete => &[ACK, session::KEEP],
         };
         let query = Query::parse(self.request.uri().query(), known)?;
         let key = self.key()??;
@@ -168,7 +175,7 @@ impl Place<'_> {
             Verb::Delete => None,
         };
         let condition = Conditions::of(headers)?.for_write();
-        let token = session::token(headers, self.store.set_id())?;
+        let token = session::token(headers, &query, self.store.set_id())?;
         let (change, _held) = match sent {
             Some(declared) => {
                 let (value, held) = body::read(headers, payload, self.limits, self.budget).await?;
@@ -186,6 +193,7 @@ impl Place<'_> {
             Err(problem) => problem.respond(headers),
         };
         answer::tell_written(response.headers_mut(), &written);
+        session::keep(response.headers_mut(), &query);
         Ok(response)
     }
 

@@ -194,10 +194,10 @@ codes! {
         remedy "Read the key to see what stands, or send the write again. With ack=1 the master's own \
             word is enough.";
     TooStale = "too-stale", SERVICE_UNAVAILABLE, "No partition is recent enough",
-        means "No partition that can be read has yet what the session has seen. An older answer is \
-            never given silently.",
-        remedy "Send the request again after the time in Retry-After, or without Datastore-Session to \
-            take what there is.";
+        means "No partition that can be read has yet what the session has seen, or is known to be as \
+            young as max_age_ms asks for. An older answer is never given silently.",
+        remedy "Send the request again after the time in Retry-After; or without Datastore-Session, or \
+            with a greater max_age_ms, to take what there is.";
     SessionLost = "session-lost", SERVICE_UNAVAILABLE, "What the session has seen is lost",
         means "The session token covers a write that no partition can have any more, or belongs to \
             an earlier set of partitions.",

@@ -4,6 +4,8 @@
 //! A problem names the thing, the limit, the size and the fix. Nothing of the inside is told: what
 //! an engine or a driver said goes to the log, once, here.
 
+use std::time::Duration;
+
 use actix_web::HttpResponse;
 use actix_web::http::header::{
     ACCEPT_ENCODING, ALLOW, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
@@ -184,6 +186,7 @@ impl From<StoreError> for Problem {
             }
             StoreError::OutcomeUnknown { partition } => format!("partition {partition}: {error}"),
             StoreError::AckUnmet(written) => return ack_unmet(written),
+            StoreError::TooOld { age, .. } => return too_old(&error, *age),
             StoreError::ForeignToken
             | StoreError::TooStale { .. }
             | StoreError::SessionLost { .. }
@@ -193,6 +196,17 @@ impl From<StoreError> for Problem {
         };
         Self::new(code, detail)
     }
+}
+
+/// Whoever is refused is told of the least age that there is.
+fn too_old(error: &StoreError, age: Option<Duration>) -> Problem {
+    let mut headers = HeaderMap::new();
+    answer::tell_age(&mut headers, age);
+    with_all(Problem::new(Code::TooStale, error.to_string()), headers)
+}
+
+fn with_all(problem: Problem, headers: HeaderMap) -> Problem {
+    headers.into_iter().fold(problem, |problem, (name, value)| problem.with(name, value))
 }
 
 /// The write stands: whoever is told of the problem is told of the write, too.
@@ -207,16 +221,14 @@ fn ack_unmet(written: &Written) -> Problem {
     };
     let mut headers = HeaderMap::new();
     answer::tell_written(&mut headers, written);
-    headers.into_iter().fold(Problem::new(Code::AckUnmet, detail), |problem, (name, value)| {
-        problem.with(name, value)
-    })
+    with_all(Problem::new(Code::AckUnmet, detail), headers)
 }
 
 const fn code(error: &StoreError) -> Code {
     match error {
         StoreError::NoSuchPartition { .. } => Code::UnknownPartition,
         StoreError::ForeignToken | StoreError::SessionLost { .. } => Code::SessionLost,
-        StoreError::TooStale { .. } => Code::TooStale,
+        StoreError::TooStale { .. } | StoreError::TooOld { .. } => Code::TooStale,
         StoreError::NotWritten { .. } => Code::NotWritten,
         StoreError::OutcomeUnknown { .. } => Code::OutcomeUnknown,
         StoreError::AckUnmet(_) => Code::AckUnmet,
@@ -260,6 +272,7 @@ fn log(error: &StoreError) {
         StoreError::NoSuchPartition { .. }
         | StoreError::ForeignToken
         | StoreError::TooStale { .. }
+        | StoreError::TooOld { .. }
         | StoreError::Overloaded { .. }
         | StoreError::DeadlinePassed { .. }
         | StoreError::Stopping => tracing::debug!(%error, "request refused"),
@@ -385,6 +398,7 @@ mod tests {
             (StoreError::ForeignToken, Code::SessionLost, false),
             (StoreError::SessionLost { origin, version }, Code::SessionLost, false),
             (StoreError::TooStale { origin, version }, Code::TooStale, true),
+            (StoreError::TooOld { age: None, max_age: Duration::ZERO }, Code::TooStale, true),
             (
                 StoreError::NotWritten { partition: partition.clone(), source: source.clone() },
                 Code::NotWritten,

@@ -45,6 +45,9 @@ const COUNT: &str = "count";
 const LIMIT: &str = "limit";
 const PREFIX: &str = "prefix";
 const VALUES: &str = "values";
+/// What the next page is asked for in the same way.
+const KEPT: [&str; 5] =
+    [PREFIX, session::PARTITION, session::CONSISTENCY, session::MAX_AGE, session::KEEP];
 
 /// Answers one request to `/bucket/`.
 pub async fn lazy(
@@ -108,8 +111,8 @@ async fn list(
     let accept = Accept::of(headers)?;
     let asked = Asked::of(way, request)?;
     let form = ListForm::choose(&accept, asked.values)?;
-    let token = session::token(headers, store.set_id())?;
-    let need = way.need(&asked.query, token.as_ref());
+    let token = session::token(headers, &asked.query, store.set_id())?;
+    let need = way.need(&asked.query, headers, token.as_ref())?;
     let list = store.list(&asked.range(), &need, token.as_ref()).await?;
     let mut page = asked.page(way.base(), &list);
     if asked.count {
@@ -127,7 +130,8 @@ async fn list(
     }
     let names: Vec<&str> = list.served_by.iter().map(|serving| serving.name.as_ref()).collect();
     answer::tell_source(response.headers_mut(), &names.join(", "), &list.session);
-    answer::tell_age(response.headers_mut());
+    answer::tell_age(response.headers_mut(), list.age);
+    session::keep(response.headers_mut(), &asked.query);
     Ok(response)
 }
 
@@ -201,7 +205,7 @@ impl Asked {
     /// The same question, from `after` on.
     fn next(&self, base: &str, after: &[u8]) -> String {
         let mut target = format!("{base}?{AFTER}={}", paths::emit_value(after));
-        for name in [PREFIX, session::PARTITION] {
+        for name in KEPT {
             if let Some(value) = self.query.bytes(name) {
                 push(&mut target, name, &paths::emit_value(value));
             }
@@ -245,6 +249,7 @@ mod tests {
             rows: keys.iter().map(row).collect(),
             next: next.map(Bytes::from_static),
             served_by: vec![Serving { id: PartitionId(1), name: "a".into() }],
+            age: None,
             session: Token { set: SetId(1), vector: Vector::new() },
         }
     }

@@ -35,6 +35,7 @@ pub mod code;
 pub mod conditions;
 pub mod drivers;
 pub mod error;
+pub mod explain;
 pub mod frontends;
 pub mod guard;
 pub mod health;
@@ -44,6 +45,7 @@ pub mod measure;
 pub mod media;
 pub mod negotiate;
 pub mod page;
+pub mod partitions;
 pub mod paths;
 pub mod performance;
 pub mod problems;
@@ -61,6 +63,7 @@ pub mod wire_admin;
 pub mod wire_batch;
 pub mod wire_feed;
 pub mod wire_follow;
+pub mod wire_partitions;
 pub mod wire_sync;
 pub mod wire_upkeep;
 
@@ -186,6 +189,8 @@ impl Pieces {
                     .service(one("/metrics").to(performance::metrics))
                     .service(one("/admin/drivers").to(drivers::serve))
                     .service(one("/admin/frontends").to(frontends::serve))
+                    .service(one("/admin/partitions").to(partitions::all))
+                    .service(one("/admin/partitions/{name}").to(partitions::one))
                     .service(one("/admin/sync").to(sync::serve))
                     .service(one("/admin/verify").to(admin::verify::serve))
                     .service(one("/admin/conflicts").to(admin::conflicts::serve))

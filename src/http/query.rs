@@ -81,6 +81,22 @@ impl Query {
         Ok(flag.unwrap_or_default())
     }
 
+    /// One of a few words, and what it stands for.
+    pub fn choice<T: Copy>(&self, name: &str, words: &[(&str, T)]) -> Result<Option<T>, Problem> {
+        self.value(name, |text| {
+            let chosen = words.iter().find(|(word, _)| *word == text);
+            chosen.map(|(_, meaning)| *meaning).ok_or_else(|| {
+                let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+                words.join(" or ")
+            })
+        })
+    }
+
+    /// A parameter that needs no value to be on.
+    pub fn switch(&self, name: &str) -> Result<bool, Problem> {
+        if self.bytes(name) == Some(b"") { Ok(true) } else { self.flag(name) }
+    }
+
     /// A value that `read` understands, or says the form of.
     fn value<T>(
         &self,

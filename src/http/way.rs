@@ -9,6 +9,8 @@
 //! A value has one name: `Location` and lists say `/bucket/{key}` on both, as in the original
 //! system.
 
+use actix_web::http::header::HeaderMap;
+
 use super::code::Code;
 use super::error::{Problem, shown};
 use super::query::Query;
@@ -37,20 +39,28 @@ impl Way {
         }
     }
 
-    /// The parameters that say where to read: a canonical read knows where.
+    /// The parameters that say what a read needs: a canonical one goes to the master.
     pub const fn read_parameters(self) -> &'static [&'static str] {
         match self {
-            Self::Lazy => &[session::PARTITION],
-            Self::Canonical => &[],
+            Self::Lazy => {
+                &[session::CONSISTENCY, session::MAX_AGE, session::PARTITION, session::KEEP]
+            }
+            Self::Canonical => &[session::KEEP],
         }
     }
 
     /// What a read needs.
-    pub fn need(self, query: &Query, session: Option<&Token>) -> Need {
+    pub fn need(
+        self,
+        query: &Query,
+        headers: &HeaderMap,
+        session: Option<&Token>,
+    ) -> Result<Need, Problem> {
         match self {
-            Self::Lazy => session::need(query, session),
+            Self::Lazy => session::need(query, headers, session),
             Self::Canonical => {
-                Need::Master(session.map(|token| token.vector.clone()).unwrap_or_default())
+                let covers = session.map(|token| token.vector.clone());
+                Ok(Need::master(covers.unwrap_or_default()))
             }
         }
     }

@@ -138,6 +138,6 @@ impl<'a> DegradedDoc<'a> {
 }
 
 /// What a partition is for, in one word.
-fn role(health: &Health) -> String {
+pub fn role(health: &Health) -> String {
     health.role.map_or_else(|| "copy".to_owned(), |role| role.to_string())
 }

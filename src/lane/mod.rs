@@ -14,6 +14,7 @@
 pub mod batch;
 pub mod checked;
 pub mod disposable;
+pub mod look;
 pub mod point;
 pub mod pool;
 pub mod read;

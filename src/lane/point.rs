@@ -14,13 +14,15 @@ use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use super::reader::{Reader, with_reader};
 use super::{Connect, Deadline, LaneError, LaneLimits};
+use crate::age::Over;
 use crate::clock::Clock;
-use crate::partition::{Found, Get};
+use crate::partition::{Fetched, Found, Get};
 use crate::record::Key;
 use crate::session::{Behind, get_judged};
 use crate::vector::Vector;
@@ -39,6 +41,8 @@ pub struct Point {
     pub found: Option<Found>,
     /// The partition's own time, which judges expiry: milliseconds since 1970 UTC.
     pub now_ms: i64,
+    /// What it came over.
+    pub over: Over,
 }
 
 /// Why a point read was not served.
@@ -179,12 +183,13 @@ impl Lane {
         let tokens: Vec<&Vector> = batch.reads.iter().map(|(_, request)| &request.token).collect();
         let result = self.read(&batch.keys, &tokens);
         match result {
-            Ok((fetched, behind)) => {
+            Ok((since, fetched, behind)) => {
+                let over = Over { since, reseed: fetched.reseed };
                 for ((place, request), behind) in batch.reads.into_iter().zip(behind) {
                     let found = || fetched.rows.get(place).cloned().flatten();
                     let answer = match behind {
                         Some(behind) => Err(PointError::Behind(behind)),
-                        None => Ok(Point { found: found(), now_ms: fetched.now_ms }),
+                        None => Ok(Point { found: found(), now_ms: fetched.now_ms, over }),
                     };
                     // Whoever asked may have gone away.
                     drop(request.reply.send(answer));
@@ -203,9 +208,11 @@ impl Lane {
         let get = Get { keys, inline_bytes_max: INLINE_BYTES_MAX };
         let (connect, clock) = (self.connect.as_ref(), self.clock.as_ref());
         with_reader(&mut self.reader, connect, clock, |reader| {
-            get_judged(reader.partition.as_mut(), &mut reader.seen, &get, tokens)
+            let partition = reader.partition.as_mut();
+            let (fetched, behind) = get_judged(partition, &mut reader.seen, &get, tokens)?;
+            Ok((reader.since, fetched, behind))
         })
     }
 }
 
-type Read = crate::partition::Result<(crate::partition::Fetched, Vec<Option<Behind>>)>;
+type Read = crate::partition::Result<(Duration, Fetched, Vec<Option<Behind>>)>;

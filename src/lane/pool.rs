@@ -116,7 +116,8 @@ impl Pool {
     pub fn take(&self) -> Result<Pooled> {
         let mut pooled = self.place()?;
         if pooled.place.slot.is_none() {
-            pooled.place.slot = Some(Reader::connect(self.home.connect.as_ref())?);
+            pooled.place.slot =
+                Some(Reader::connect(self.home.connect.as_ref(), self.home.clock.as_ref())?);
         }
         Ok(pooled)
     }

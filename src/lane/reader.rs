@@ -1,5 +1,7 @@
 //! A connection for reading, kept for whoever comes next.
 
+use std::time::Duration;
+
 use super::{Connect, DEAD_AT_ONCE};
 use crate::clock::Clock;
 use crate::partition::{Partition, PartitionError};
@@ -11,12 +13,18 @@ pub struct Reader {
     pub partition: Box<dyn Partition + Send>,
     /// The vector that was last read over it.
     pub seen: Seen,
+    /// The monotonic instant at which the connection stood.
+    pub since: Duration,
 }
 
 impl Reader {
     /// A new connection, over which nothing is known.
-    pub(super) fn connect(connect: &dyn Connect) -> Result<Self, PartitionError> {
-        Ok(Self { partition: connect.connect()?, seen: Seen::default() })
+    pub(super) fn connect(
+        connect: &dyn Connect,
+        clock: &dyn Clock,
+    ) -> Result<Self, PartitionError> {
+        let partition = connect.connect()?;
+        Ok(Self { partition, seen: Seen::default(), since: clock.monotonic() })
     }
 }
 
@@ -64,7 +72,7 @@ pub(super) fn with_reader<T, E: Failure>(
             return keep(slot, reader, told(connect, result));
         }
     }
-    let mut reader = Reader::connect(connect)?;
+    let mut reader = Reader::connect(connect, clock)?;
     let result = read(&mut reader);
     keep(slot, reader, told(connect, result))
 }
@@ -109,7 +117,7 @@ mod tests {
     fn tries(first: impl Fn() -> PartitionError, after_ms: u32) -> (usize, bool) {
         let clock = Arc::new(Manual::at(0));
         let memory = Memory::new(RunId(1), Arc::clone(&clock) as _);
-        let mut slot = Some(Reader::connect(&memory).unwrap());
+        let mut slot = Some(Reader::connect(&memory, clock.as_ref()).unwrap());
         let mut tries = 0;
         let result: Result<(), PartitionError> =
             with_reader(&mut slot, &memory, clock.as_ref(), |_| {

@@ -173,6 +173,8 @@ pub struct Listing {
     pub rows: Vec<Record>,
     /// Where to read on; `None`: that was all.
     pub next: Option<Bytes>,
+    /// How often the partition was reseeded: a vector known from before a reseed is not its vector.
+    pub reseed: ReseedNumber,
 }
 
 /// One log entry: this write touched this key.

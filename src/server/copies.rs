@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::open::OpenError;
 use crate::clock::Clock;
+use crate::config::partition::PartitionUrl;
 use crate::config::{Config, EmbeddedCopy};
 use crate::founding::OpenSet;
 use crate::lane::disposable::{Discard, Disposable};
@@ -29,6 +30,7 @@ use crate::version::{PartitionId, RunId};
 pub struct Copy {
     serving: Serving,
     part: Part,
+    url: Arc<str>,
     disposable: Arc<Disposable>,
     pool: Arc<Pool>,
 }
@@ -41,18 +43,19 @@ impl Copy {
         clock: &Arc<dyn Clock>,
     ) -> Result<Option<Self>, OpenError> {
         let name = EmbeddedCopy::NAME;
-        let (engine, discard): (Box<dyn Engine>, Discard) = match config.embedded_copy {
+        let (url, engine, discard): (_, Box<dyn Engine>, Discard) = match config.embedded_copy {
             EmbeddedCopy::None => return Ok(None),
             EmbeddedCopy::Memory => {
                 let memory = Memory::new(RunId(getrandom::u64()?), Arc::clone(clock));
                 // There is nothing to remove: it is new with each process, and never damaged.
-                (Box::new(memory), Box::new(|| Ok(())))
+                (PartitionUrl::Memory, Box::new(memory), Box::new(|| Ok(())))
             }
             EmbeddedCopy::Sqlite => {
                 let path = config.embedded_copy_path();
                 let file = Sqlite::new(&path, Arc::clone(clock))
                     .map_err(|source| OpenError::Path { name: name.to_owned(), source })?;
-                (Box::new(file.replaceable()), Box::new(move || remove(&path)))
+                let url = PartitionUrl::Sqlite { path: path.clone() };
+                (url, Box::new(file.replaceable()), Box::new(move || remove(&path)))
             }
         };
         let id = PartitionId::EMBEDDED_COPY;
@@ -66,13 +69,15 @@ impl Copy {
         let connect = Arc::clone(&disposable) as Arc<dyn Connect>;
         let pool = Arc::new(Pool::new(connect, Arc::clone(clock), LaneLimits::default()));
         let serving = Serving { id, name: name.into() };
-        Ok(Some(Self { serving, part: Part::EmbeddedCopy, disposable, pool }))
+        let url = url.to_string().into();
+        Ok(Some(Self { serving, part: Part::EmbeddedCopy, url, disposable, pool }))
     }
 
     /// For lanes.
     pub fn served(&self) -> Served {
         Served {
             serving: self.serving.clone(),
+            url: Arc::clone(&self.url),
             part: self.part,
             engine: self.disposable.engine().kind(),
             is_local: self.disposable.engine().is_local(),

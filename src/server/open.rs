@@ -152,7 +152,7 @@ impl Engines {
     pub fn open(&self, config: &Config, founding: Founding) -> Result<Opened, OpenError> {
         let new_set = SetId(random_id()?);
         let set = open_set(&self.configured, &config.topology()?, founding, new_set)?;
-        Ok(self.opened(set))
+        Ok(self.opened(config, set))
     }
 
     /// Begins a new set with what the partition `name` holds; the others are emptied, and marked as
@@ -160,11 +160,11 @@ impl Engines {
     pub fn begin_restored(&self, config: &Config, name: &str) -> Result<Opened, OpenError> {
         let topology = config.topology()?;
         let set = begin_restored(&self.configured, &topology, name, SetId(random_id()?))?;
-        Ok(self.opened(set))
+        Ok(self.opened(config, set))
     }
 
     /// Those of a set that hold data. An older copy of one is named like one that cannot be asked.
-    fn opened(&self, mut set: OpenSet) -> Opened {
+    fn opened(&self, config: &Config, mut set: OpenSet) -> Opened {
         let history = Arc::<History>::default();
         let mut partitions = Vec::new();
         for Configured { name, engine } in &self.configured {
@@ -181,6 +181,7 @@ impl Engines {
             let pool = Pool::new(connect, Arc::clone(&self.clock), limits);
             partitions.push(Open {
                 serving: Serving { id: voter.id, name: name.as_str().into() },
+                url: config.partitions[name].url.to_string().into(),
                 checked,
                 pool: Arc::new(pool),
                 rounds: Arc::new(rounds),
@@ -214,6 +215,7 @@ pub struct Opened {
 
 struct Open {
     serving: Serving,
+    url: Arc<str>,
     checked: Arc<Checked>,
     pool: Arc<Pool>,
     rounds: Arc<Pool>,
@@ -224,6 +226,7 @@ impl Opened {
     pub fn served(&self) -> Vec<Served> {
         let one = |open: &Open| Served {
             serving: open.serving.clone(),
+            url: Arc::clone(&open.url),
             part: Part::Voter,
             engine: open.checked.engine.kind(),
             is_local: open.checked.engine.is_local(),

@@ -1,6 +1,7 @@
 //! What the store is asked and what it answers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::partition::PartitionError;
 use crate::record::Record;
@@ -8,17 +9,56 @@ use crate::vector::{Token, Vector};
 use crate::version::{PartitionId, Version};
 use crate::write::Outcome;
 
-/// What a read needs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Need {
-    /// Any partition that can serve.
-    Any,
-    /// A partition whose vector covers this one.
-    Session(Vector),
-    /// The key's master, whose vector covers this one; of a list: what each master has of its own.
-    Master(Vector),
-    /// The partition of this name, as it is.
+/// Where a read may be served.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// By any partition.
+    #[default]
+    Anywhere,
+    /// By the key's master; a list: by each master what it has of its own.
+    Master,
+    /// By the partition of this name.
     At(String),
+}
+
+/// What a read needs; by default nothing at all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Need {
+    /// Where it may be served.
+    pub place: Place,
+    /// What the answering partition's vector has to cover: what a session has seen.
+    pub covers: Vector,
+    /// How old the answer may be.
+    pub max_age: Option<Duration>,
+    /// How old it should be, if that can be had.
+    pub prefers: Option<Duration>,
+}
+
+impl Need {
+    /// Any partition that can serve.
+    pub fn any() -> Self {
+        Self::default()
+    }
+
+    /// A partition whose vector covers this one.
+    pub fn session(covers: Vector) -> Self {
+        Self { covers, ..Self::default() }
+    }
+
+    /// A partition that is no older than this.
+    pub fn bounded(max_age: Duration) -> Self {
+        Self { max_age: Some(max_age), ..Self::default() }
+    }
+
+    /// The key's master, whose vector covers this one.
+    pub fn master(covers: Vector) -> Self {
+        Self { place: Place::Master, covers, ..Self::default() }
+    }
+
+    /// The partition of this name, as it is.
+    pub fn at(name: impl Into<String>) -> Self {
+        Self { place: Place::At(name.into()), ..Self::default() }
+    }
 }
 
 /// How many data voters have to hold a write before it is answered.
@@ -68,6 +108,8 @@ pub struct Read {
     pub record: Option<Record>,
     /// Who served it.
     pub served_by: Serving,
+    /// How old it may be; `None`: not known.
+    pub age: Option<Duration>,
     /// What the reader has seen now: the token that came in, joined with the row or tombstone seen.
     pub session: Token,
 }
@@ -81,6 +123,8 @@ pub struct List {
     pub next: Option<bytes::Bytes>,
     /// Who served it: one partition, or every master its own keys.
     pub served_by: Vec<Serving>,
+    /// How old it may be; `None`: not known.
+    pub age: Option<Duration>,
     /// What the reader has seen now.
     pub session: Token,
 }
@@ -119,6 +163,14 @@ pub enum StoreError {
         origin: PartitionId,
         /// The version that the session has seen.
         version: Version,
+    },
+    /// No partition is known to be as young as was asked for.
+    #[error("{}", too_old(*.age, *.max_age))]
+    TooOld {
+        /// The least age of those that could have served; `None`: not known.
+        age: Option<Duration>,
+        /// What was asked for.
+        max_age: Duration,
     },
     /// A version that no partition can have any more.
     #[error("what the session has seen of origin {origin} is lost: {version}")]
@@ -170,4 +222,15 @@ pub enum StoreError {
     /// The service is draining; nothing was done.
     #[error("the service is shutting down")]
     Stopping,
+}
+
+fn too_old(age: Option<Duration>, max_age: Duration) -> String {
+    let max_age = max_age.as_millis();
+    match age {
+        Some(age) => {
+            let age = age.as_millis();
+            format!("what can be read may be {age} ms old, and {max_age} ms were asked for")
+        }
+        None => format!("nobody can tell how old what can be read is; {max_age} ms were asked for"),
+    }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::Store;
 use super::answer::{Serving, StoreError};
 use super::lanes::{Lanes, Miss};
+use crate::age::Over;
 use crate::lane::LaneError;
 use crate::partition::Listing;
 use crate::performance::{Event, Figures, Totals};
@@ -42,6 +43,12 @@ impl Carries for Option<(Record, bool)> {
 impl Carries for Listing {
     fn value_bytes(&self) -> usize {
         self.rows.iter().map(|row| body_bytes(row.body.as_ref())).sum()
+    }
+}
+
+impl<T: Carries> Carries for (T, Over) {
+    fn value_bytes(&self) -> usize {
+        self.0.value_bytes()
     }
 }
 
@@ -85,7 +92,7 @@ impl Store {
         let (bytes, failed) = match answer {
             Ok(carrier) => (carrier.value_bytes(), false),
             // To be behind is no failure: another partition is asked.
-            Err(Miss::Behind(..)) => (0, false),
+            Err(Miss::Behind(..) | Miss::TooOld { .. }) => (0, false),
             Err(Miss::Lane(_)) => (0, true),
         };
         self.note_answer(lanes, key, began, (bytes, failed));

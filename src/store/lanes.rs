@@ -10,6 +10,7 @@ use super::Served;
 use super::answer::StoreError;
 use super::route::AnswerTime;
 use crate::clock::Clock;
+use crate::lane::look::LookLane;
 use crate::lane::point::{Point, PointError, PointLane};
 use crate::lane::read::{LocalReaders, ReadLane};
 use crate::lane::reader::Reader;
@@ -36,7 +37,9 @@ pub struct Lanes {
     pub read: ReadLane,
     /// Point reads, where the partition is not local.
     pub points: Option<PointLane>,
-    /// How long it takes to answer a read.
+    /// Where it stands, asked again and again.
+    pub look: LookLane,
+    /// How long it takes to answer.
     pub answers_in: AnswerTime,
     /// What it was asked on behalf of clients, and how that went.
     pub meter: Meter,
@@ -71,6 +74,7 @@ impl Lanes {
             write: write.transpose()?,
             read: ReadLane::start(name, Arc::clone(&served.pool), Arc::clone(clock), limits)?,
             points: points.transpose()?,
+            look: LookLane::start(name, Arc::clone(connect), Arc::clone(clock))?,
             answers_in: AnswerTime::default(),
             meter: Meter::new(clock.monotonic()),
             local,
@@ -175,6 +179,13 @@ impl Trouble {
 pub enum Miss {
     /// It has not yet this version of this origin.
     Behind(PartitionId, Version),
+    /// What it holds may be older than was asked for.
+    TooOld {
+        /// How old; `None`: not known.
+        age: Option<Duration>,
+        /// What was asked for.
+        max_age: Duration,
+    },
     /// Its lane had no answer.
     Lane(LaneError),
 }
@@ -185,6 +196,7 @@ impl Miss {
         let partition = Arc::clone(partition);
         match self {
             Self::Behind(origin, version) => StoreError::TooStale { origin, version },
+            Self::TooOld { age, max_age } => StoreError::TooOld { age, max_age },
             Self::Lane(LaneError::Overloaded) => StoreError::Overloaded { partition },
             Self::Lane(LaneError::DeadlinePassed) => StoreError::DeadlinePassed { partition },
             Self::Lane(LaneError::Stopped | LaneError::Moved { .. }) => StoreError::Stopping,

@@ -6,16 +6,19 @@
 //! master says. It costs a page of each master, and needs all of them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::Store;
-use super::answer::{List, Need, Serving, StoreError};
+use super::answer::{List, Need, Place, Serving, StoreError};
 use super::lanes::{Lanes, Miss};
+use super::routed::Tries;
+use crate::age::Over;
 use crate::lane::Deadline;
 use crate::partition::{Listing, Range};
 use crate::record::{Record, Space};
-use crate::session::cover;
+use crate::session::list_covered;
 use crate::topology::Topology;
 use crate::vector::{Token, Vector};
 use crate::version::PartitionId;
@@ -34,21 +37,19 @@ impl Store {
         let mut vector = self.vector_of(session)?;
         let until = self.deadline().0;
         self.count_read(None);
-        let (served_by, listing) = match need {
-            Need::Master(token) => {
-                self.covered(token, || self.list_by_masters(range, token, until)).await?
-            }
-            Need::Any | Need::Session(_) | Need::At(_) => {
+        let (served_by, listing, age) = match need.place {
+            Place::Master => self.masters_view(range, &need.covers, until).await?,
+            Place::Anywhere | Place::At(_) => {
                 let read = |lanes, needed| self.list_at(lanes, range, needed, until);
-                let (serving, listing) = self.routed(need, None, read).await?;
-                (vec![serving], listing)
+                let routed = self.routed(need, None, read, &mut Tries::default()).await?;
+                (vec![routed.served_by], routed.value, routed.age)
             }
         };
         for row in &listing.rows {
             vector.raise(row.origin, row.version);
         }
         let session = Token { set: self.set, vector };
-        Ok(List { rows: listing.rows, next: listing.next, served_by, session })
+        Ok(List { rows: listing.rows, next: listing.next, served_by, age, session })
     }
 
     /// How many keys with this prefix are visible; within the deadline of a request, or not at all.
@@ -82,17 +83,34 @@ impl Store {
         range: &Range,
         needed: Vector,
         until: Deadline,
-    ) -> Result<Listing, Miss> {
+    ) -> Result<(Listing, Over), Miss> {
         let range = range.clone();
         let began = self.clock.monotonic();
         let patience = until.0.saturating_sub(began);
         let read = lanes.read(false, (until, patience), move |reader| {
-            cover(reader.partition.as_mut(), &mut reader.seen, &needed)?;
-            Ok(reader.partition.list(&range)?)
+            let partition = reader.partition.as_mut();
+            let listing = list_covered(partition, &mut reader.seen, &range, &needed)?;
+            let over = Over { since: reader.since, reseed: listing.reseed };
+            Ok((listing, over))
         });
         let answer = read.await;
         self.count_answer(lanes, None, began, &answer);
         answer
+    }
+
+    /// The masters' view, once all of them cover `token`.
+    async fn masters_view(
+        &self,
+        range: &Range,
+        token: &Vector,
+        until: Deadline,
+    ) -> Result<Viewed, StoreError> {
+        self.check_lost(token)?;
+        match self.list_by_masters(range, token, until).await {
+            Err(StoreError::TooStale { .. }) => self.pull().await,
+            viewed => return viewed,
+        }
+        self.list_by_masters(range, token, until).await
     }
 
     async fn list_by_masters(
@@ -100,20 +118,29 @@ impl Store {
         range: &Range,
         token: &Vector,
         until: Deadline,
-    ) -> Result<(Vec<Serving>, Listing), StoreError> {
+    ) -> Result<Viewed, StoreError> {
         let topology = self.topology.load_full();
         let (mut served_by, mut listings) = (Vec::new(), BTreeMap::new());
+        // Each master's own keys are as old as what it says of itself.
+        let mut as_of = Some(Duration::MAX);
         for (&id, lanes) in &self.lanes {
             if topology.slots_of(id) > 0 {
                 let serving = &lanes.served.serving;
-                let listing = self.list_at(lanes, range, token.clone(), until).await;
-                listings.insert(id, listing.map_err(|miss| miss.at(&serving.name))?);
+                let answer = self.list_at(lanes, range, token.clone(), until).await;
+                let (listing, over) = answer.map_err(|miss| miss.at(&serving.name))?;
+                as_of = as_of.min(self.seen.load().as_of_read(id, &over, &[id], &topology));
+                listings.insert(id, listing);
                 served_by.push(serving.clone());
             }
         }
-        Ok((served_by, merged(listings, &topology, range.keys_max)))
+        let now = self.clock.monotonic();
+        let age = as_of.map(|as_of| now.saturating_sub(as_of));
+        Ok((served_by, merged(listings, &topology, range.keys_max), age))
     }
 }
+
+/// Who served a list, the list, and how old it may be.
+type Viewed = (Vec<Serving>, Listing, Option<Duration>);
 
 /// What each master says of its own keys, as far as all of them have looked.
 fn merged(
@@ -134,7 +161,7 @@ fn merged(
         rows.truncate(keys_max);
         next = rows.last().map(|row| row.key.bytes().clone());
     }
-    Listing { rows, next }
+    Listing { rows, next, ..Listing::default() }
 }
 
 /// Several partitions, as one is named.
@@ -161,7 +188,8 @@ mod tests {
     }
 
     fn listing(keys: std::ops::Range<usize>, next: Option<&str>) -> Listing {
-        Listing { rows: keys.map(row).collect(), next: next.map(|next| next.to_owned().into()) }
+        let next = next.map(|next| next.to_owned().into());
+        Listing { rows: keys.map(row).collect(), next, ..Listing::default() }
     }
 
     #[test]

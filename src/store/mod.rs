@@ -10,27 +10,30 @@
 
 mod acks;
 pub mod answer;
+pub mod explain;
 pub mod figures;
 mod lanes;
 mod lists;
+pub mod looks;
 mod reads;
 pub mod route;
+mod routed;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
 use self::answer::{Ack, Serving, StoreError, Written};
 use self::figures::written_bytes;
-use self::lanes::{Lanes, Miss};
+use self::lanes::Lanes;
 use self::route::Part;
+use crate::age::{Ages, Seen};
 use crate::clock::Clock;
 use crate::feed::Feed;
 use crate::jobs::SyncJob;
 use crate::lane::pool::Pool;
-use crate::lane::reader::Reader;
 use crate::lane::{Connect, Deadline, LaneError, LaneLimits};
 use crate::partition::engine::EngineKind;
 use crate::performance::Counter;
@@ -43,6 +46,8 @@ use crate::write::Write;
 pub struct Served {
     /// Id and name.
     pub serving: Serving,
+    /// Where it is, without secrets.
+    pub url: Arc<str>,
     /// Whether it is a voter or a read copy.
     pub part: Part,
     /// What kind of database it is.
@@ -109,6 +114,10 @@ pub struct Store {
     sync: Arc<SyncJob>,
     feed: Arc<Feed>,
     eager: bool,
+    /// What the looks at the partitions have told.
+    ages: Mutex<Ages>,
+    /// What readers need of it, without a lock.
+    seen: ArcSwap<Seen>,
     /// Reads of clients.
     reads: Counter,
 }
@@ -133,6 +142,8 @@ impl Store {
             sync: parts.sync,
             feed: parts.feed,
             eager: parts.eager,
+            ages: Mutex::default(),
+            seen: ArcSwap::default(),
             reads: Counter::default(),
         })
     }
@@ -210,16 +221,6 @@ impl Store {
             }
         };
         self.lanes.values().map(of).collect()
-    }
-
-    /// Asks every partition for its status, so that [`Store::health`] tells the present.
-    pub async fn probe(&self) {
-        for lanes in self.lanes.values() {
-            let status = |reader: &mut Reader| Ok(reader.partition.status()?);
-            if let Err(Miss::Lane(error)) = lanes.read(false, self.deadline(), status).await {
-                tracing::debug!(partition = %lanes.served.serving.name, %error, "probe failed");
-            }
-        }
     }
 
     /// When a request that begins now has to be through, and how long that is.

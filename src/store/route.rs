@@ -7,6 +7,9 @@
 //! | `master` | the key's master and nobody else; of a list: every master. Never a read copy |
 //! | by name | that partition and nobody else |
 //!
+//! A client may prefer answers of some age (`Cache-Control: max-age`): whoever is older comes later,
+//! the youngest of those first.
+//!
 //! A partition in trouble comes last, but is asked: it may be well again, and where all are in
 //! trouble one of them has to tell of it. What is known here is a hint for the order and nothing
 //! more: whether a partition satisfies the need is judged where it is asked.
@@ -55,11 +58,18 @@ pub struct Candidate {
     pub is_well: bool,
     /// Whether it was last seen to have what the read needs.
     pub covers: bool,
+    /// How much older it is than the client would like.
+    pub excess: Duration,
     /// How long it takes to answer; `None`: never measured.
     pub answers_in: Option<Duration>,
 }
 
 impl Candidate {
+    /// Fitter is smaller.
+    const fn is_fit(&self) -> (Reverse<bool>, Duration) {
+        (Reverse(self.is_well), self.excess)
+    }
+
     /// Faster is smaller; what was never measured comes after what was: it soon will be.
     fn speed(&self) -> (Duration, PartitionId) {
         (self.answers_in.unwrap_or(Duration::MAX), self.id)
@@ -70,7 +80,7 @@ impl Candidate {
 pub fn for_any(master: Option<PartitionId>, candidates: &mut [Candidate]) {
     candidates.sort_by_key(|one| {
         let is_local_master = Some(one.id) == master && one.is_local;
-        (Reverse(one.is_well), rank(one, is_local_master), one.speed())
+        (one.is_fit(), rank(one, is_local_master), one.speed())
     });
 }
 
@@ -79,8 +89,7 @@ pub fn for_session(master: Option<PartitionId>, candidates: &mut [Candidate]) {
     candidates.sort_by_key(|one| {
         // The master of the key has it in all likelihood: its answer is worth the way.
         let is_master = Some(one.id) == master;
-        let known = (Reverse(one.is_well), Reverse(one.covers));
-        (known, rank(one, is_master), one.speed())
+        (one.is_fit(), Reverse(one.covers), rank(one, is_master), one.speed())
     });
 }
 
@@ -132,6 +141,7 @@ mod tests {
             is_local: false,
             is_well: true,
             covers: false,
+            excess: Duration::ZERO,
             answers_in: Some(Duration::from_millis(ms)),
         }
     }
@@ -171,6 +181,12 @@ mod tests {
     fn whoever_was_never_measured_comes_after_whoever_was() {
         let new = |id| Candidate { answers_in: None, ..far(id, 0) };
         assert_eq!(any_of([new(3), far(4, 2), new(2), far(5, 1)]), [5, 4, 2, 3]);
+    }
+
+    #[test]
+    fn who_is_older_than_preferred_comes_later() {
+        let old = |one: Candidate, ms| Candidate { excess: Duration::from_millis(ms), ..one };
+        assert_eq!(any_of([old(embedded(9), 5), old(near(1, 0), 2), far(2, 9)]), [2, 1, 9]);
     }
 
     #[test]

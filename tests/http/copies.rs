@@ -17,8 +17,8 @@ async fn a_copy_serves_once_it_was_seeded_and_then_first() {
     assert_ne!(before.header("datastore-partition"), COPY, "nothing is known to the copy yet");
     assert_eq!(before.text(), "old");
     front.round().await;
-    // As the front end does every second: it has refused before.
-    front.store.probe().await;
+    // As the front end does many times a second: it has refused before.
+    front.store.look().await;
     let after = front.get("/bucket/k").await;
     assert_eq!((after.header("datastore-partition"), after.text()), (COPY, "old"));
     // What was never written is not there either.

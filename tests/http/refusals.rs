@@ -122,7 +122,13 @@ async fn parameters_that_a_write_does_not_know(#[case] query: &str, #[case] code
 #[case("pertition=a", "unknown-parameter", "did you mean partition?")]
 #[case("partition=a&partition=a", "repeated-parameter", "partition")]
 #[case("partition=nowhere", "unknown-partition", "there is a, b, c")]
-#[case("max_age_ms=5", "unknown-parameter", "known here: partition")]
+#[case("max_age=5", "unknown-parameter", "did you mean max_age_ms?")]
+#[case("max_age_ms=0", "bad-parameter", "a whole number from 1 to")]
+#[case("consistency=strong", "bad-parameter", "any or session or bounded or master")]
+#[case("consistency=bounded", "bad-parameter", "needs max_age_ms")]
+#[case("consistency=any&max_age_ms=5", "bad-parameter", "max_age_ms is for")]
+#[case("partition=a&consistency=master", "bad-parameter", "two places")]
+#[case("session=header", "bad-parameter", "session must be cookie")]
 #[actix_web::test]
 async fn parameters_that_a_read_does_not_know(
     #[case] query: &str,

@@ -282,7 +282,15 @@ fn store_over(
         members.push(Member { id, name: Arc::clone(&name), connect: Arc::clone(&pool) as _ });
         let serving = Serving { id, name };
         let (part, engine) = (Part::Voter, EngineKind::Mysql);
-        partitions.push(Served { serving, part, engine, is_local: false, connect, pool });
+        partitions.push(Served {
+            serving,
+            url: "mysql:".into(),
+            part,
+            engine,
+            is_local: false,
+            connect,
+            pool,
+        });
     }
     let topology = Arc::new(ArcSwap::from_pointee(topology));
     let retention = Duration::from_secs(60);
@@ -311,7 +319,7 @@ fn store_over(
 }
 
 async fn stored(store: &Store, name: &str, session: Option<&Token>) -> Option<usize> {
-    let read = store.get(&key(name.to_owned()), &Need::Any, session).await.unwrap();
+    let read = store.get(&key(name.to_owned()), &Need::any(), session).await.unwrap();
     Some(read.record?.body.unwrap().value.len())
 }
 

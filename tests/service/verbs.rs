@@ -99,6 +99,23 @@ fn exit_codes_tell_a_script_what_happened() {
 }
 
 #[test]
+fn partitions_are_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path());
+    let url = service.url();
+    let (exit, table) = cli(folder.path(), &url, &["partitions"]);
+    let table = String::from_utf8(table).unwrap();
+    assert_eq!((exit, table.lines().count()), (Some(0), 4), "{table}");
+    for name in ["store_1", "store_2", "store_3"] {
+        let (exit, json) = cli(folder.path(), &url, &["partitions", name, "--json"]);
+        let one: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!((exit, &one["name"], &one["state"]), (Some(0), &name.into(), &"active".into()));
+    }
+    assert_eq!(cli(folder.path(), &url, &["partitions", "nowhere"]).0, Some(1));
+    service.stop();
+}
+
+#[test]
 fn lists_follow_their_pages() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start(folder.path());

@@ -156,7 +156,15 @@ impl Masters {
                 connect: Arc::clone(&pool) as _,
             });
             let serving = Serving { id, name };
-            partitions.push(Served { serving, part, engine, is_local, connect, pool });
+            partitions.push(Served {
+                serving,
+                url: "memory:".into(),
+                part,
+                engine,
+                is_local,
+                connect,
+                pool,
+            });
         }
         let shared = Arc::new(ArcSwap::from_pointee(topology.clone()));
         let time: Arc<dyn Clock> = clock.clone();

@@ -39,13 +39,14 @@ pub(super) fn from_points(points: Points) -> Result<Fetched> {
 }
 
 pub(super) fn list(tables: &mut dyn Tables, range: &Range) -> Result<Listing> {
-    serving(tables.clock()?.reseeding)?;
+    let clock = tables.clock()?;
+    serving(clock.reseeding)?;
     let now_ms = tables.now_ms()?;
     let stretch_rows = match range.value_bytes_max {
         Some(_) => STRETCH_ROWS_WITH_VALUES,
         None => STRETCH_ROWS,
     };
-    let mut listing = Listing::default();
+    let mut listing = Listing { reseed: ReseedNumber(clock.reseed), ..Listing::default() };
     let mut after = range.after.clone();
     let mut scanned = 0;
     let mut room = Room::of(range.value_bytes_max.unwrap_or(usize::MAX));

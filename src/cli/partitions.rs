@@ -1,0 +1,95 @@
+//! `partitions`: what a front end knows of the partitions.
+
+use clap::Args;
+use serde_json::Value;
+use ureq::http::Method;
+
+use super::service::Service;
+use super::{CliError, Exit, table, value};
+
+/// `datastore partitions`.
+#[derive(Debug, Args)]
+pub struct PartitionsArgs {
+    /// Only this one
+    name: Option<String>,
+    #[command(flatten)]
+    service: Service,
+    /// Print the answer as it came
+    #[arg(long)]
+    json: bool,
+}
+
+/// Lists the partitions.
+pub fn partitions(args: &PartitionsArgs) -> Result<Exit, CliError> {
+    let target = match &args.name {
+        Some(name) => format!("/admin/partitions/{name}"),
+        None => "/admin/partitions".to_owned(),
+    };
+    let mut answer = args.service.client()?.send(Method::GET, &target, &[], None)?;
+    let mut bytes = answer.bytes()?;
+    if args.json {
+        bytes.push(b'\n');
+        value::print(&bytes)?;
+        return Ok(Exit::Done);
+    }
+    let doc: Option<Value> = serde_json::from_slice(&bytes).ok();
+    let rows = doc.map(|doc| match doc.get("partitions").and_then(Value::as_array) {
+        Some(all) => all.clone(),
+        None => vec![doc],
+    });
+    let rows = rows.ok_or_else(|| answer.foreign("something other than partitions"))?;
+    value::print(table_of(&rows).as_bytes())?;
+    Ok(Exit::Done)
+}
+
+fn table_of(rows: &[Value]) -> String {
+    let header = ["name", "engine", "role", "state", "slots", "age", "lag", "url", "trouble"];
+    let mut table = table::with(&header);
+    for row in rows {
+        let text = |name: &str| match row.get(name) {
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Null) | None => "-".to_owned(),
+            Some(other) => other.to_string(),
+        };
+        let age = match row.get("age_ms").and_then(Value::as_u64) {
+            Some(ms) => format!("{ms} ms"),
+            None => "unknown".to_owned(),
+        };
+        let [name, engine, role, state, slots] =
+            ["name", "engine", "role", "state", "slots"].map(text);
+        table.add_row([
+            name,
+            engine,
+            role,
+            state,
+            slots,
+            age,
+            text("lag"),
+            text("url"),
+            text("trouble"),
+        ]);
+    }
+    table::text(table)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_is_said() {
+        let row = serde_json::json!({
+            "name": "store_1", "engine": "sqlite", "role": "master", "state": "active",
+            "slots": 342, "age_ms": 12, "lag": null, "url": "sqlite:a.db", "trouble": null,
+        });
+        let away = serde_json::json!({ "name": "store_2", "age_ms": null });
+        let text = table_of(&[row, away]);
+        let lines: Vec<Vec<&str>> =
+            text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(
+            lines[1],
+            ["store_1", "sqlite", "master", "active", "342", "12", "ms", "-", "sqlite:a.db", "-"]
+        );
+        assert_eq!(lines[2], ["store_2", "-", "-", "-", "-", "unknown", "-", "-", "-"]);
+    }
+}

@@ -1,0 +1,147 @@
+//! JSON shapes that tell of partitions: their list, one of them, and why a read was answered as it
+//! was.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::answer::age_ms;
+use super::wire;
+use crate::store::answer::{Need, Place};
+use crate::store::explain::{Explained, Turn};
+use crate::store::looks::Standing;
+use crate::vector::{Token, Vector};
+use crate::version::SetId;
+
+/// All partitions.
+#[derive(Debug, Serialize)]
+pub struct PartitionsDoc<'a> {
+    partitions: Vec<PartitionDoc<'a>>,
+}
+
+/// One partition, as this front end sees it.
+#[derive(Debug, Serialize)]
+pub struct PartitionDoc<'a> {
+    id: u16,
+    name: &'a str,
+    engine: String,
+    url: &'a str,
+    role: String,
+    state: &'static str,
+    slots: usize,
+    age_ms: Option<u64>,
+    lag: Option<u64>,
+    vector: Option<String>,
+    answer_ms: Option<f64>,
+    trouble: Option<&'static str>,
+}
+
+impl<'a> PartitionsDoc<'a> {
+    /// In the order of their ids.
+    pub fn new(set: SetId, standings: &'a [Standing]) -> Self {
+        Self { partitions: standings.iter().map(|one| PartitionDoc::new(set, one)).collect() }
+    }
+}
+
+impl<'a> PartitionDoc<'a> {
+    /// What was last seen of it.
+    pub fn new(set: SetId, standing: &'a Standing) -> Self {
+        let health = &standing.health;
+        Self {
+            id: health.partition.id.0,
+            name: &health.partition.name,
+            engine: health.engine.to_string(),
+            url: &standing.url,
+            role: wire::role(health),
+            state: if health.readable { "active" } else { "down" },
+            slots: health.slots,
+            age_ms: standing.age.map(age_ms),
+            lag: standing.lag,
+            vector: standing.vector.as_deref().map(|vector| token(set, vector)),
+            answer_ms: standing.answers_in.map(millis),
+            trouble: health.trouble,
+        }
+    }
+}
+
+fn token(set: SetId, vector: &Vector) -> String {
+    Token { set, vector: vector.clone() }.to_string()
+}
+
+/// To the microsecond.
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1_000_000.0).round() / 1000.0
+}
+
+/// Why a read was answered as it was.
+#[derive(Debug, Serialize)]
+pub struct ExplainDoc<'a> {
+    key: String,
+    master: &'a str,
+    need: NeedDoc<'a>,
+    /// Who answered; `null`: nobody.
+    partition: Option<&'a str>,
+    found: Option<bool>,
+    version: Option<String>,
+    age_ms: Option<u64>,
+    /// Why nobody did.
+    error: Option<String>,
+    candidates: Vec<CandidateDoc<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct NeedDoc<'a> {
+    place: &'a str,
+    covers: Option<String>,
+    max_age_ms: Option<u64>,
+    prefers_age_ms: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct CandidateDoc<'a> {
+    /// `served`, `skipped`, `not asked` or `excluded`.
+    outcome: &'static str,
+    why: Option<&'a str>,
+    #[serde(flatten)]
+    partition: PartitionDoc<'a>,
+}
+
+impl<'a> ExplainDoc<'a> {
+    /// The story of one read.
+    pub fn new(set: SetId, key: String, need: &'a Need, explained: &'a Explained) -> Self {
+        let (read, error) = match &explained.read {
+            Ok(read) => (Some(read), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let record = read.and_then(|read| read.record.as_ref());
+        let candidate = |(standing, turn): &'a (Standing, Turn)| {
+            let (outcome, why) = match turn {
+                Turn::Served => ("served", None),
+                Turn::Skipped(why) => ("skipped", Some(why.as_str())),
+                Turn::NotAsked => ("not asked", None),
+                Turn::Excluded => ("excluded", None),
+            };
+            CandidateDoc { outcome, why, partition: PartitionDoc::new(set, standing) }
+        };
+        Self {
+            key,
+            master: &explained.master.name,
+            need: NeedDoc {
+                place: match &need.place {
+                    Place::Anywhere => "any",
+                    Place::Master => "master",
+                    Place::At(name) => name,
+                },
+                covers: (!need.covers.is_empty()).then(|| token(set, &need.covers)),
+                max_age_ms: need.max_age.map(age_ms),
+                prefers_age_ms: need.prefers.map(age_ms),
+            },
+            partition: read.map(|read| read.served_by.name.as_ref()),
+            found: read.map(|_| record.is_some()),
+            version: record.map(|record| record.version.to_string()),
+            age_ms: read.and_then(|read| read.age).map(age_ms),
+            error,
+            candidates: explained.turns.iter().map(candidate).collect(),
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! From a need to an answer: whom to ask, for how long, and what to do when nobody has it yet.
+//!
+//! # Flow
+//!
+//! What the read has to cover is put together first: the token, and, where it may only be so old,
+//! the heads that were read recently enough ([`crate::age::Ages::needed`]); where nobody looked
+//! recently enough, the masters are looked at there and then. The candidates are asked in the order
+//! of [`route`](super::route). One that answers *behind*, or with an error, is skipped; one that is
+//! silent for longer than [`PATIENCE`] is noted as ill and the next is asked **as well**: whoever
+//! answers first serves. If all are behind, a pull is woken and waited for, for [`PULL_WAIT`] at
+//! most, and they are asked once more. Then the client is told: never a silent older answer.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::timeout;
+
+use super::Store;
+use super::answer::{Need, Place, Serving, StoreError};
+use super::lanes::{Lanes, Miss};
+use super::route::{self, Candidate};
+use crate::age::Over;
+use crate::record::Key;
+use crate::topology::Topology;
+use crate::vector::Vector;
+use crate::version::PartitionId;
+
+/// How long a candidate may be silent before another one is asked as well: many times what a
+/// healthy one takes, little of what a request may.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// How long a read waits for a pull, or a look, before it is refused.
+const PULL_WAIT: Duration = Duration::from_secs(1);
+
+/// An answer, who gave it, and how old it may be.
+pub(super) struct Routed<T> {
+    pub served_by: Serving,
+    pub value: T,
+    pub age: Option<Duration>,
+}
+
+/// Whom a read was to ask, in order, and why those that did not serve did not.
+#[derive(Debug, Default)]
+pub(super) struct Tries {
+    pub order: Vec<PartitionId>,
+    pub missed: Vec<(PartitionId, String)>,
+}
+
+/// A read on its way: what holds for all whom it asks.
+struct Errand<'n> {
+    need: &'n Need,
+    topology: Arc<Topology>,
+    /// The key's master.
+    master: Option<PartitionId>,
+    /// Whose heads the answer's age goes by.
+    masters: Vec<PartitionId>,
+}
+
+impl Store {
+    /// Runs a read at the partition that the need allows.
+    pub(super) async fn routed<'a, T, F: Future<Output = Result<(T, Over), Miss>>>(
+        &'a self,
+        need: &Need,
+        key: Option<&Key>,
+        read: impl Fn(&'a Lanes, Vector) -> F,
+        tries: &mut Tries,
+    ) -> Result<Routed<T>, StoreError> {
+        let topology = self.topology.load_full();
+        let master = key.map(|key| topology.master_of(key));
+        let masters = master.map_or_else(|| masters_of(&topology), |master| vec![master]);
+        let errand = Errand { need, topology, master, masters };
+        self.check_lost(&need.covers)?;
+        match self.attempt(&errand, &read, tries).await {
+            Err(StoreError::TooStale { .. } | StoreError::TooOld { .. }) => {}
+            answer => return answer,
+        }
+        drop(self.sync.run(PULL_WAIT).await);
+        self.attempt(&errand, &read, tries).await
+    }
+
+    /// Asks whoever may serve, once.
+    async fn attempt<'a, T, F: Future<Output = Result<(T, Over), Miss>>>(
+        &'a self,
+        errand: &Errand<'_>,
+        read: &impl Fn(&'a Lanes, Vector) -> F,
+        tries: &mut Tries,
+    ) -> Result<Routed<T>, StoreError> {
+        let (needed, floor) = self.needed(errand).await?;
+        let order = self.order(errand, &needed)?;
+        tries.order.clone_from(&order);
+        let mut waiting = order.into_iter().filter_map(|id| self.lanes.get(&id)).peekable();
+        let mut asked = FuturesUnordered::new();
+        let mut last = None;
+        loop {
+            let newest = waiting.next();
+            if let Some(lanes) = newest {
+                let answer = read(lanes, needed.clone());
+                asked.push(async move { (lanes, answer.await) });
+            }
+            let next = asked.next();
+            let answered = match newest.filter(|_| waiting.peek().is_some()) {
+                None => next.await,
+                Some(lanes) => match timeout(PATIENCE, next).await {
+                    Ok(answered) => answered,
+                    Err(_) => {
+                        lanes.note(Some("does not answer"));
+                        continue;
+                    }
+                },
+            };
+            let Some((lanes, answer)) = answered else {
+                return Err(last.unwrap_or_else(|| self.no_such("any")));
+            };
+            let serving = &lanes.served.serving;
+            let answer = answer.and_then(|(value, over)| {
+                let age = self.age_of(errand, lanes, &over, floor)?;
+                Ok(Routed { served_by: serving.clone(), value, age })
+            });
+            match answer {
+                Ok(routed) => return Ok(routed),
+                Err(miss) => {
+                    let error = self.refusal(errand, miss, &serving.name);
+                    tries.missed.push((serving.id, error.to_string()));
+                    // Being behind is worth more to the client than being away.
+                    if !matches!(
+                        last,
+                        Some(StoreError::TooStale { .. } | StoreError::TooOld { .. })
+                    ) {
+                        last = Some(error);
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a client is told of a miss: where the heads are not covered and the token is, that it
+    /// is too old.
+    fn refusal(&self, errand: &Errand<'_>, miss: Miss, name: &Arc<str>) -> StoreError {
+        match (miss, errand.need.max_age) {
+            (Miss::Behind(origin, version), Some(max_age))
+                if version > errand.need.covers.get(origin) =>
+            {
+                StoreError::TooOld { age: self.age_at_hand(errand), max_age }
+            }
+            (miss, _) => miss.at(name),
+        }
+    }
+
+    /// What the answer has to cover, and the instant that it is then as of.
+    async fn needed(&self, errand: &Errand<'_>) -> Result<(Vector, Option<Duration>), StoreError> {
+        let mut needed = errand.need.covers.clone();
+        let Some(max_age) = errand.need.max_age else { return Ok((needed, None)) };
+        let told = || {
+            let now = self.clock.monotonic();
+            self.ages().needed(now, max_age, &errand.masters, &errand.topology)
+        };
+        let mut heads = told();
+        if heads.is_none() {
+            let looks = errand.masters.iter().map(|master| self.look_at(*master));
+            drop(timeout(PULL_WAIT, join_all(looks)).await);
+            heads = told();
+        }
+        let Some((heads, as_of)) = heads else {
+            return Err(StoreError::TooOld { age: self.age_at_hand(errand), max_age });
+        };
+        needed.join(&heads);
+        Ok((needed, Some(as_of)))
+    }
+
+    /// Whom to ask, in order.
+    fn order(&self, errand: &Errand<'_>, needed: &Vector) -> Result<Vec<PartitionId>, StoreError> {
+        match &errand.need.place {
+            Place::At(name) => {
+                let by_name = |lanes: &&Lanes| lanes.served.serving.name.as_ref() == name;
+                let lanes = self.lanes.values().find(by_name).ok_or_else(|| self.no_such(name))?;
+                return Ok(vec![lanes.served.serving.id]);
+            }
+            Place::Master => {
+                let master = errand.master.filter(|master| self.lanes.contains_key(master));
+                return master.map(|id| vec![id]).ok_or_else(|| self.no_such("the master"));
+            }
+            Place::Anywhere => {}
+        }
+        let seen = self.seen.load();
+        let candidate = |lanes: &Lanes| {
+            let id = lanes.served.serving.id;
+            let covers = || seen.sight(id).is_some_and(|sight| sight.vector.covers(needed));
+            let age = || {
+                let as_of = seen.as_of(id, &errand.masters, &errand.topology);
+                as_of.map(|as_of| self.clock.monotonic().saturating_sub(as_of))
+            };
+            Candidate {
+                id,
+                part: lanes.served.part,
+                is_local: lanes.served.is_local,
+                is_well: lanes.is_well(),
+                covers: !needed.is_empty() && covers(),
+                answers_in: lanes.answers_in.get(),
+                excess: errand.need.prefers.map_or(Duration::ZERO, |preferred| {
+                    age().map_or(Duration::MAX, |age| age.saturating_sub(preferred))
+                }),
+            }
+        };
+        let mut candidates: Vec<Candidate> = self.lanes.values().map(candidate).collect();
+        if needed.is_empty() {
+            route::for_any(errand.master, &mut candidates);
+        } else {
+            route::for_session(errand.master, &mut candidates);
+        }
+        Ok(candidates.iter().map(|one| one.id).collect())
+    }
+
+    /// How old what was just read may be; a miss where that is more than was asked for.
+    fn age_of(
+        &self,
+        errand: &Errand<'_>,
+        lanes: &Lanes,
+        over: &Over,
+        floor: Option<Duration>,
+    ) -> Result<Option<Duration>, Miss> {
+        let (id, seen) = (lanes.served.serving.id, self.seen.load());
+        let as_of = seen.as_of_read(id, over, &errand.masters, &errand.topology).max(floor);
+        let age = as_of.map(|as_of| self.clock.monotonic().saturating_sub(as_of));
+        match errand.need.max_age {
+            Some(max_age) if age.is_none_or(|age| age > max_age) => {
+                Err(Miss::TooOld { age, max_age })
+            }
+            Some(_) | None => Ok(age),
+        }
+    }
+
+    /// The least age that anybody has who may be asked.
+    fn age_at_hand(&self, errand: &Errand<'_>) -> Option<Duration> {
+        let seen = self.seen.load();
+        let as_of = |lanes: &Lanes| {
+            let serving = &lanes.served.serving;
+            let may_serve = match &errand.need.place {
+                Place::At(name) => serving.name.as_ref() == name,
+                Place::Master => Some(serving.id) == errand.master,
+                Place::Anywhere => true,
+            };
+            let as_of = || seen.as_of(serving.id, &errand.masters, &errand.topology);
+            may_serve.then(as_of).flatten()
+        };
+        let as_of = self.lanes.values().filter_map(as_of).max()?;
+        Some(self.clock.monotonic().saturating_sub(as_of))
+    }
+
+    /// A token may name an origin that no topology of this set has any more.
+    pub(super) fn check_lost(&self, token: &Vector) -> Result<(), StoreError> {
+        let topology = self.topology.load();
+        let lost = token.iter().find(|(origin, _)| topology.voter(*origin).is_none());
+        match lost {
+            Some((origin, version)) => Err(StoreError::SessionLost { origin, version }),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for a pull, within the time that a read has for it.
+    pub(super) async fn pull(&self) {
+        drop(self.sync.run(PULL_WAIT).await);
+    }
+}
+
+/// The partitions that master slots.
+pub(super) fn masters_of(topology: &Topology) -> Vec<PartitionId> {
+    let voters = topology.data_voters().map(|voter| voter.id);
+    voters.filter(|id| topology.slots_of(*id) > 0).collect()
+}
