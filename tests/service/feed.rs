@@ -339,3 +339,31 @@ fn a_write_that_stalls_while_another_one_queues_is_never_skipped() {
     assert_eq!(keys, ["stalled", &key]);
     front.stop();
 }
+
+/// The ids of the front ends that one of them knows to run.
+fn running(front: &Service) -> Vec<String> {
+    let answer = front.connect().get("/admin/frontends").json();
+    let listed = answer["frontends"].as_array().unwrap().iter();
+    listed.map(|one| one["address"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_front_end_that_was_killed_disappears_and_one_that_ends_leaves_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = || Service::start_with(folder.path(), &[("DATASTORE__SERVER__HEARTBEAT", "200ms")]);
+    let (one, other, third) = (start(), start(), start());
+    until("all know each other", || running(&one).len() == 3 && running(&third).len() == 3);
+    let followed = Stream::open(one.address(), "since=now&prefix=k", "").unwrap();
+    until("others know who follows there", || {
+        let followers = other.connect().get("/subscriptions").json();
+        followers["following"] == 1 && followers["followers"][0]["prefix"] == "k"
+    });
+    let address = other.address().to_string();
+    other.kill();
+    until("the killed one is gone", || !running(&one).contains(&address));
+    let address = third.address().to_string();
+    third.stop();
+    assert!(!running(&one).contains(&address), "it has left before it ended");
+    drop(followed);
+    one.stop();
+}
