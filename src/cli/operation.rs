@@ -128,7 +128,6 @@ impl Operation {
         if let Some(ttl) = &self.ttl {
             operation.insert("ttl".to_owned(), ttl.as_str().into());
         }
-        // A batch is read from any partition, and refuses to be read from a named one.
         let path = format!("{}{}", target.batch(), query(&self.parameters()));
         let mut headers = vec![("content-type", "application/json".to_owned())];
         headers.extend(target.session());

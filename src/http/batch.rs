@@ -54,29 +54,16 @@ pub enum Operation {
     Impossible(KeyError),
 }
 
-/// Answers one request to `/batch`.
-pub async fn lazy(
+/// Answers one request.
+pub async fn serve(
     request: HttpRequest,
     payload: web::Payload,
     store: web::Data<Store>,
     limits: web::Data<HttpLimits>,
     budget: web::Data<Budget>,
 ) -> HttpResponse {
-    let parts = Parts { way: Way::Lazy, store: store.into_inner(), budget: budget.into_inner() };
-    parts.serve(request, payload, &limits).await
-}
-
-/// Answers one request to `/canonicalbatch`.
-pub async fn canonical(
-    request: HttpRequest,
-    payload: web::Payload,
-    store: web::Data<Store>,
-    limits: web::Data<HttpLimits>,
-    budget: web::Data<Budget>,
-) -> HttpResponse {
-    let way = Way::Canonical;
-    let parts = Parts { way, store: store.into_inner(), budget: budget.into_inner() };
-    parts.serve(request, payload, &limits).await
+    let (way, store, budget) = (Way::of(&request), store.into_inner(), budget.into_inner());
+    Parts { way, store, budget }.serve(request, payload, &limits).await
 }
 
 /// What the operations of a batch work with.

@@ -38,28 +38,15 @@ use crate::write::{Change, Write};
 /// What may be done with a value.
 const ALLOW: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
-/// Answers one request to `/bucket/{key}`.
-pub async fn lazy(
+/// Answers one request.
+pub async fn serve(
     request: HttpRequest,
     payload: web::Payload,
     store: web::Data<Store>,
     limits: web::Data<HttpLimits>,
     budget: web::Data<Budget>,
 ) -> HttpResponse {
-    let way = Way::Lazy;
-    let place = Place { way, request: &request, store: &store, limits: &limits, budget: &budget };
-    place.serve(payload).await
-}
-
-/// Answers one request to `/canonicalbucket/{key}`.
-pub async fn canonical(
-    request: HttpRequest,
-    payload: web::Payload,
-    store: web::Data<Store>,
-    limits: web::Data<HttpLimits>,
-    budget: web::Data<Budget>,
-) -> HttpResponse {
-    let way = Way::Canonical;
+    let way = Way::of(&request);
     let place = Place { way, request: &request, store: &store, limits: &limits, budget: &budget };
     place.serve(payload).await
 }

@@ -49,32 +49,14 @@ const VALUES: &str = "values";
 const KEPT: [&str; 5] =
     [PREFIX, session::PARTITION, session::CONSISTENCY, session::MAX_AGE, session::KEEP];
 
-/// Answers one request to `/bucket/`.
-pub async fn lazy(
+/// Answers one request.
+pub async fn serve(
     request: HttpRequest,
     store: web::Data<Store>,
     budget: web::Data<Budget>,
-) -> HttpResponse {
-    serve(Way::Lazy, &request, &store, &budget).await
-}
-
-/// Answers one request to `/canonicalbucket/`.
-pub async fn canonical(
-    request: HttpRequest,
-    store: web::Data<Store>,
-    budget: web::Data<Budget>,
-) -> HttpResponse {
-    serve(Way::Canonical, &request, &store, &budget).await
-}
-
-async fn serve(
-    way: Way,
-    request: &HttpRequest,
-    store: &Store,
-    budget: &Arc<Budget>,
 ) -> HttpResponse {
     let answered = match *request.method() {
-        Method::GET | Method::HEAD => list(way, request, store, budget).await,
+        Method::GET | Method::HEAD => list(&request, &store, &budget).await,
         // As of any other value: the key is there, and it is empty.
         Method::POST | Method::PUT | Method::PATCH | Method::DELETE => Err(KeyError::Empty.into()),
         Method::OPTIONS => Ok(answer::options(ALLOW)),
@@ -102,11 +84,11 @@ pub async fn redirect(request: HttpRequest) -> HttpResponse {
 }
 
 async fn list(
-    way: Way,
     request: &HttpRequest,
     store: &Store,
     budget: &Arc<Budget>,
 ) -> Result<HttpResponse, Problem> {
+    let way = Way::of(request);
     let headers = request.headers();
     let accept = Accept::of(headers)?;
     let asked = Asked::of(way, request)?;

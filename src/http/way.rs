@@ -9,6 +9,7 @@
 //! A value has one name: `Location` and lists say `/bucket/{key}` on both, as in the original
 //! system.
 
+use actix_web::HttpRequest;
 use actix_web::http::header::HeaderMap;
 
 use super::code::Code;
@@ -31,6 +32,12 @@ pub enum Way {
 }
 
 impl Way {
+    /// The way of a request, by the resource that it was given to.
+    pub fn of(request: &HttpRequest) -> Self {
+        let is_canonical = request.match_info().as_str().starts_with("/canonical");
+        if is_canonical { Self::Canonical } else { Self::Lazy }
+    }
+
     /// Where its values live.
     pub const fn base(self) -> &'static str {
         match self {
