@@ -145,6 +145,20 @@ impl Server {
     /// SIGSTOP: it is there and answers nothing.
     pub fn stop(&self) {
         self.signal(Signal::SIGSTOP);
+        // A signal is sent before it has come to every thread.
+        while !self.stands_still() {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Whether no thread of it runs any more.
+    fn stands_still(&self) -> bool {
+        let process = self.process.as_ref().expect("the server runs");
+        let tasks = fs::read_dir(format!("/proc/{}/task", process.server));
+        tasks.expect("the server runs").flatten().all(|task| {
+            let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+            stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+        })
     }
 
     /// SIGCONT.
