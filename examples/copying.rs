@@ -1,7 +1,7 @@
-//! Copies a partition on a server into another one, as a read copy is made: what `scripts/bench-copy`
-//! holds against a dump that is loaded.
+//! Copies a partition on a server into another one, as a read copy is made: what
+//! `scripts/bench-copy` holds against a dump that is loaded.
 //!
-//!     copying fill SOURCE ROWS      founds a partition and fills it: values of 100 bytes, random keys
+//!     copying fill SOURCE ROWS      founds a partition, fills it: values of 100 bytes, random keys
 //!     copying seed SOURCE TARGET    makes TARGET, an empty database, a copy of it; prints seconds
 //!     copying first SOURCE TARGET   the same for a voter, which pulls page by page
 //!     copying idle SOURCE TARGET    rounds with nothing to do; prints milliseconds a pair

@@ -14,8 +14,8 @@
 //! | `master` | the key's master, which covers the token |
 //!
 //! `partition=NAME` reads exactly there, as it is, unless `consistency` or `max_age_ms` stands
-//! beside it. `Cache-Control: max-age=N` in a request is a wish: younger partitions are asked first,
-//! and nothing is refused for it.
+//! beside it. `Cache-Control: max-age=N` in a request is a wish: younger partitions are asked
+//! first, and nothing is refused for it.
 
 use std::time::Duration;
 

@@ -197,11 +197,7 @@ async fn run(
         // What an earlier life had no time to copy, and what the copy does not have yet.
         sync.wake();
     }
-    let (job, sweeper) = (Arc::clone(&sync), Arc::clone(&upkeep));
-    let wake = move || {
-        job.wake();
-        sweeper.wake_sweep();
-    };
+    let wake = scheduled(&sync, &upkeep);
     let scheduler = Scheduler::start(config.sync.schedule, clock, wake).await?;
     let loops = Loops::start(&store, &frontends);
     info!(%address, %set, partitions, "listening on http://{address}");
@@ -218,6 +214,15 @@ async fn run(
     drop((store, sync, upkeep));
     info!("stopped");
     Ok(())
+}
+
+/// What the schedule wakes.
+fn scheduled(sync: &Arc<SyncJob>, upkeep: &Arc<Upkeep>) -> impl Fn() + Send + Sync + 'static {
+    let (sync, upkeep) = (Arc::clone(sync), Arc::clone(upkeep));
+    move || {
+        sync.wake();
+        upkeep.wake_sweep();
+    }
 }
 
 /// What a front end consists of.

@@ -7,8 +7,8 @@
 //! | `master` | the key's master and nobody else; of a list: every master. Never a read copy |
 //! | by name | that partition and nobody else |
 //!
-//! A client may prefer answers of some age (`Cache-Control: max-age`): whoever is older comes later,
-//! the youngest of those first.
+//! A client may prefer answers of some age (`Cache-Control: max-age`): whoever is older comes
+//! later, the youngest of those first.
 //!
 //! A partition in trouble comes last, but is asked: it may be well again, and where all are in
 //! trouble one of them has to tell of it. What is known here is a hint for the order and nothing

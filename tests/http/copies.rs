@@ -1,4 +1,4 @@
-//! Reads from an embedded copy: seeded by a pass, first in the order, and never less than asked for.
+//! Reads from an embedded copy: seeded by a pass, first in the order, never less than asked for.
 
 use serde_json::json;
 

@@ -155,16 +155,8 @@ impl Masters {
                 is_voter,
                 connect: Arc::clone(&pool) as _,
             });
-            let serving = Serving { id, name };
-            partitions.push(Served {
-                serving,
-                url: "memory:".into(),
-                part,
-                engine,
-                is_local,
-                connect,
-                pool,
-            });
+            let (serving, url) = (Serving { id, name }, "memory:".into());
+            partitions.push(Served { serving, url, part, engine, is_local, connect, pool });
         }
         let shared = Arc::new(ArcSwap::from_pointee(topology.clone()));
         let time: Arc<dyn Clock> = clock.clone();
