@@ -12,7 +12,8 @@
 //! - Everything else is lag.
 //!
 //! A damaged row says nothing for certain, not even its version. It gives way to a good copy of the
-//! version that it claims, or to what a partition holds that covers all that its own does. Among
+//! version that it claims, or to what a partition holds that covers all that its own has, early
+//! entries included: the row may be one that was pushed ahead of the log (ACK-1). Among
 //! good rows the master of the key decides: what it has goes to the others, and what it covers and
 //! lacks goes, into the ledger (LOSS-1). Never by the greater version alone: that would bring back
 //! what was deleted (DEL-1).
@@ -103,12 +104,14 @@ fn good_copy(
     others.sort_by_key(|(id, _)| (*id != master, *id));
     let same =
         others.iter().find(|(_, other)| row(other).map(|row| (row.version, row.origin)) == claim);
-    let ahead = || others.iter().find(|(_, other)| covers(&other.source, &view.source));
+    let ahead = || others.iter().find(|(_, other)| covers_all(&other.source, &view.source));
     same.or_else(ahead).map(|(id, _)| *id)
 }
 
-fn covers(one: &Status, other: &Status) -> bool {
-    one.vector.covers(&other.vector)
+/// Whether one has seen every write that the other has, or has early (LOG-1: early rows have their
+/// entries).
+fn covers_all(one: &Status, other: &Status) -> bool {
+    one.vector.covers(&other.vector) && one.vector.covers(&other.heads)
 }
 
 /// What is wrong with a good row, as the master sees it.
@@ -273,6 +276,16 @@ mod tests {
         ] {
             assert_eq!(judged(master, other), verdict);
         }
+    }
+
+    #[test]
+    fn a_damaged_row_that_came_early_waits_for_who_has_seen_it() {
+        let (id, mut early) = view(OTHER, (5, 0), Copy::Damaged(7));
+        early.source.heads = at(7);
+        let third = |seq| view(THIRD, (seq, 0), Copy::None);
+        let source = |third| judge(MASTER, &Views::from([(id, early.clone()), third]))[0].source;
+        assert_eq!(source(third(5)), None, "ACK-1: nothing stands where a majority has a row");
+        assert_eq!(source(third(7)), Some(THIRD));
     }
 
     #[test]

@@ -5,9 +5,9 @@
 //! The keys of each space are walked through in strides. Every partition tells what it holds in a
 //! stride in one number ([`Digest`](crate::partition::upkeep::Digest)), made where the rows are, so
 //! that equal rows cost no way. Where the numbers differ the stride is taken in smaller parts, down
-//! to single rows; those that differ are read at every partition and judged ([`judge`]), and what
-//! is wrong is put right by comparing and setting: a write that comes in between is left alone and
-//! judged anew. What a row's right copy leaves its partition for is durable there (BAR-1).
+//! to single rows; those that differ are read at every partition and judged ([`mod@judge`]), and
+//! what is wrong is put right by comparing and setting: a write that comes in between is left alone
+//! and judged anew. What a row's right copy leaves its partition for is durable there (BAR-1).
 //!
 //! # Bounds
 //!
