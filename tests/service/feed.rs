@@ -285,18 +285,20 @@ fn a_write_that_stalls_while_another_one_queues_is_never_skipped() {
     let servers = Servers::start();
     let front = servers.front_end();
     let mut connection = front.connect();
+    let key = key_of(0);
+    let target = paths::emit("/bucket/", key.as_bytes());
+    // Which opens the lane.
+    assert_eq!(connection.put(&target, b"v").status, 201);
     let mut position = page(&mut connection, "now")["next"].as_str().unwrap().to_owned();
     let mut stalled = servers.admin(0);
     stalled.query_drop("START TRANSACTION").unwrap();
     stalled.query_drop("UPDATE clock SET seq = seq + 1 WHERE id = 1").unwrap();
     let clock = "SELECT partition_id, seq FROM clock WHERE id = 1";
     let (origin, seq): (u16, u64) = stalled.query_first(clock).unwrap().unwrap();
-    let key = key_of(0);
     thread::scope(|scope| {
         let mut other = front.connect();
-        let target = paths::emit("/bucket/", key.as_bytes());
         scope.spawn(move || {
-            until("the queued write is made", || other.put(&target, b"v").status == 201);
+            until("the queued write is made", || other.put(&target, b"w").status == 204);
         });
         let mut admin = servers.admin(0);
         // Not `innodb_trx`: whoever asks that often gets the same old answer.
