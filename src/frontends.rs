@@ -147,6 +147,11 @@ impl Frontends {
         })
     }
 
+    /// The id of this one.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// How often it says that it runs.
     pub const fn interval(&self) -> Duration {
         self.interval

@@ -17,6 +17,7 @@ pub mod write;
 pub mod ack;
 pub mod age;
 pub mod founding;
+pub mod orchestrator;
 pub mod partition;
 pub mod register;
 pub mod session;

@@ -38,6 +38,7 @@ const MODULES: &[&str] = &[
     "store",
     "frontends",
     "subscription",
+    "orchestrator",
     "http",
     "server",
     "client",

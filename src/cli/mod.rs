@@ -2,12 +2,14 @@
 //!
 //! Two kinds of commands. `serve`, `init`, `sync` and `config check` read the configuration and
 //! open the partitions themselves ([`local`]). `get`, `set`, `update` and `delete` ([`verbs`]) and
-//! `list` ([`list`]), `watch` ([`watch`]) and `verify` ([`mod@verify`]) speak HTTP to a running
-//! service, like any other client ([`crate::client`]); they need no configuration.
+//! `list` ([`list`]), `watch` ([`watch`]), `verify` ([`mod@verify`]) and the administration
+//! ([`admin`], [`partitions`]) speak HTTP to a running service, like any other client
+//! ([`crate::client`]); they need no configuration.
 //!
 //! What a command is asked for goes to standard output and nothing else does; what went wrong goes
 //! to standard error. Exit codes: see [`Exit`].
 
+mod admin;
 mod arguments;
 mod list;
 mod local;
@@ -26,6 +28,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use self::admin::{ClearArgs, OperationsArgs, ServiceCommand};
 use self::list::ListArgs;
 use self::local::{CheckArgs, InitArgs, LocalError, ServeArgs, SyncArgs};
 use self::partitions::PartitionsArgs;
@@ -75,6 +78,13 @@ enum Command {
     Verify(VerifyArgs),
     /// Show the partitions: what they are for, how they do, how old they are
     Partitions(PartitionsArgs),
+    /// Show the service's state, or end it
+    #[command(subcommand)]
+    Service(ServiceCommand),
+    /// Show what takes longer than a request, and what came of it
+    Operations(OperationsArgs),
+    /// Delete every key
+    Clear(ClearArgs),
     /// Print what makes a shell complete this command line
     Completions(CompletionsArgs),
 }
@@ -161,6 +171,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Watch(args) => watch::watch(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Partitions(args) => partitions::partitions(&args),
+        Command::Service(command) => admin::service(&command),
+        Command::Operations(args) => admin::operations(&args),
+        Command::Clear(args) => admin::clear(&args),
         Command::Completions(args) => completions(&args),
     };
     let exit = outcome.unwrap_or_else(|error| {

@@ -137,6 +137,21 @@ codes! {
         means "The acknowledged position lies behind the one that stands, or is not on the way from it; \
             nothing was changed. Positions only move forward.",
         remedy "Ask for the next page and acknowledge that. To go back, PUT the subscription with since.";
+    WrongState = "wrong-state", CONFLICT, "Not in this state",
+        means "The state of the service does not allow what was asked for: one operation is made at a \
+            time, and only while the service is RUNNING. Nothing was changed.",
+        remedy "GET /admin/service tells the state and the operation that is under way; ask again when \
+            it has ended.";
+    KeyReused = "key-reused", CONFLICT, "The Idempotency-Key is taken",
+        means "An earlier request with the same Idempotency-Key asked for something else. Nothing was \
+            changed.",
+        remedy "Send another key with another request; the same one only to repeat the same request.";
+    BadKey = "bad-idempotency-key", BAD_REQUEST, "Unusable Idempotency-Key",
+        means "The Idempotency-Key header is not one text of 1 to 255 visible ASCII characters.",
+        remedy "Send for example a random UUID, or leave the header out.";
+    Unconfirmed = "unconfirmed", BAD_REQUEST, "Not confirmed",
+        means "What was asked for cannot be taken back, and the request does not confirm it.",
+        remedy "The detail tells what to send along.";
     Reset = "reset", GONE, "The position is gone",
         means "What followed the position cannot be told any more: the log was trimmed past it, it \
             belongs to an earlier set of partitions, or what it covers is lost.",
@@ -273,6 +288,10 @@ impl Code {
             | Self::UnknownHost
             | Self::OutcomeUnknown
             | Self::AckUnmet
+            | Self::WrongState
+            | Self::KeyReused
+            | Self::BadKey
+            | Self::Unconfirmed
             | Self::SessionLost => None,
         }
     }

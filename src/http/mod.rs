@@ -82,6 +82,7 @@ use self::health::Draining;
 use crate::feed::Feed;
 use crate::frontends::Frontends;
 use crate::jobs::SyncJob;
+use crate::orchestrator::Orchestrator;
 use crate::performance::Meter;
 use crate::store::Store;
 use crate::upkeep::Upkeep;
@@ -111,6 +112,7 @@ pub struct Pieces {
     frontends: web::Data<Frontends>,
     drivers: web::Data<Drivers>,
     upkeep: web::Data<Upkeep>,
+    orchestrator: web::Data<Orchestrator>,
     limits: web::Data<HttpLimits>,
     budget: web::Data<Budget>,
     hosts: web::Data<HostPolicy>,
@@ -123,7 +125,7 @@ impl Pieces {
     pub fn new(
         store: Arc<Store>,
         sync: Arc<SyncJob>,
-        frontends: Arc<Frontends>,
+        orchestrator: Arc<Orchestrator>,
         upkeep: Arc<Upkeep>,
         limits: HttpLimits,
         hosts: HostPolicy,
@@ -135,7 +137,8 @@ impl Pieces {
             feed: Arc::clone(store.feed()).into(),
             store: store.into(),
             sync: sync.into(),
-            frontends: frontends.into(),
+            frontends: Arc::clone(orchestrator.frontends()).into(),
+            orchestrator: orchestrator.into(),
             drivers: web::Data::default(),
             upkeep: upkeep.into(),
             limits: web::Data::new(limits),
@@ -161,6 +164,7 @@ impl Pieces {
             .app_data(self.frontends.clone())
             .app_data(self.drivers.clone())
             .app_data(self.upkeep.clone())
+            .app_data(self.orchestrator.clone())
             .app_data(self.limits.clone())
             .app_data(self.budget.clone())
             .app_data(self.hosts.clone())
@@ -187,17 +191,7 @@ impl Pieces {
                     .service(one("/healthz").to(health::live))
                     .service(one("/readyz").to(health::ready))
                     .service(one("/metrics").to(performance::metrics))
-                    .service(one("/admin/drivers").to(drivers::serve))
-                    .service(one("/admin/frontends").to(frontends::serve))
-                    .service(one("/admin/partitions").to(partitions::all))
-                    .service(one("/admin/partitions/{name}").to(partitions::one))
-                    .service(one("/admin/sync").to(sync::serve))
-                    .service(one("/admin/verify").to(admin::verify::serve))
-                    .service(one("/admin/conflicts").to(admin::conflicts::serve))
-                    .service(one("/admin/service/performance").to(performance::figures))
-                    .service(one("/admin/sync/pause").to(sync::pause))
-                    .service(one("/admin/sync/resume").to(sync::resume))
-                    .service(one("/admin/operations/{id}").to(sync::operation))
+                    .configure(admin::routes)
                     .default_service(web::to(nothing_here)),
             );
     }

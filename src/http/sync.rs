@@ -1,5 +1,5 @@
 //! `/admin/sync`: what the last passes did, a way to have a round now, and to pause targets; and
-//! `/admin/operations/{id}`: a round that took longer than its request. Always JSON.
+//! the operation that a round becomes which took longer than its request. Always JSON.
 //!
 //! An operation is a wake-up of this front end's job: its id tells which life of the process and
 //! which wake-up. Nothing is kept for it, so it can be asked for as long as the process lives.
@@ -10,17 +10,16 @@ use actix_web::http::header::LOCATION;
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 
+use super::answer;
 use super::code::Code;
 use super::error::{Problem, shown};
 use super::query::Query;
 use super::wire_sync::{OperationDoc, ReportDoc};
-use super::{answer, unknown_path};
 use crate::jobs::SyncJob;
 use crate::sync::report::Report;
 
 const ALLOW: &str = "GET, HEAD, POST, OPTIONS";
 const ALLOW_POST: &str = "POST, OPTIONS";
-const ALLOW_GET: &str = "GET, HEAD, OPTIONS";
 const WAIT: &str = "wait";
 const TARGET: &str = "target";
 /// How long POST waits for its round, unless asked otherwise.
@@ -47,20 +46,6 @@ pub async fn pause(request: HttpRequest, job: web::Data<SyncJob>) -> HttpRespons
 /// Answers one request for `/admin/sync/resume`.
 pub async fn resume(request: HttpRequest, job: web::Data<SyncJob>) -> HttpResponse {
     set_paused(&request, &job, false)
-}
-
-/// Answers one request for `/admin/operations/{id}`.
-pub async fn operation(
-    request: HttpRequest,
-    id: web::Path<String>,
-    job: web::Data<SyncJob>,
-) -> HttpResponse {
-    let answered = match *request.method() {
-        Method::GET | Method::HEAD => told(&request, &id, &job),
-        Method::OPTIONS => Ok(answer::options(ALLOW_GET)),
-        _ => Err(Problem::method_not_allowed(ALLOW_GET)),
-    };
-    answered.unwrap_or_else(|problem| problem.respond(request.headers()))
 }
 
 fn current(request: &HttpRequest, job: &SyncJob) -> Result<HttpResponse, Problem> {
@@ -111,13 +96,12 @@ fn path_of(job: &SyncJob, wakeup: u64) -> String {
     format!("/admin/operations/sync-{:x}-{wakeup}", job.started_ms())
 }
 
-fn told(request: &HttpRequest, id: &str, job: &SyncJob) -> Result<HttpResponse, Problem> {
-    Query::none(request.uri().query())?;
+/// The operation of this id, if it is a round.
+pub fn operation(id: &str, job: &SyncJob) -> Option<HttpResponse> {
     let wakeup = id.rsplit_once('-').and_then(|(_, wakeup)| wakeup.parse().ok());
     let wakeup = wakeup.filter(|wakeup| path_of(job, *wakeup).ends_with(&format!("/{id}")));
-    let outcome = wakeup.and_then(|wakeup| Some((wakeup, job.outcome(wakeup)?)));
-    let (wakeup, report) = outcome.ok_or_else(|| unknown_path(request.uri().path()))?;
-    Ok(answer::json(StatusCode::OK, &operation_doc(job, wakeup, report.as_deref())))
+    let (wakeup, report) = wakeup.and_then(|wakeup| Some((wakeup, job.outcome(wakeup)?)))?;
+    Some(answer::json(StatusCode::OK, &operation_doc(job, wakeup, report.as_deref())))
 }
 
 fn operation_doc<'a>(job: &SyncJob, wakeup: u64, report: Option<&'a Report>) -> OperationDoc<'a> {

@@ -2,8 +2,12 @@
 
 use serde::Serialize;
 
+use super::rfc3339;
+use crate::orchestrator::operation::Operation;
+use crate::orchestrator::service::{Passage, Service};
 use crate::performance::{Figures, WINDOW};
 use crate::store::figures::PartitionFigures;
+use crate::version::SetId;
 
 /// How the service has answered in the last minute.
 #[derive(Debug, Serialize)]
@@ -64,5 +68,99 @@ impl<'a> PerformanceDoc<'a> {
             overall: FiguresDoc::new(overall),
             partitions: partitions.iter().map(one).collect(),
         }
+    }
+}
+
+/// The service as a whole.
+#[derive(Debug, Serialize)]
+pub struct ServiceDoc<'a> {
+    state: &'static str,
+    since: Option<String>,
+    reason: Option<&'a str>,
+    set: String,
+    operation: Option<OperationDoc<'a>>,
+}
+
+impl<'a> ServiceDoc<'a> {
+    /// As it stands.
+    pub fn new(service: &'a Service, set: SetId) -> Self {
+        let last = service.history.last();
+        Self {
+            state: service.state.name(),
+            since: last.map(|passage| rfc3339::format(passage.at_ms)),
+            reason: last.map(|passage| passage.reason.as_str()),
+            set: set.to_string(),
+            operation: service.operation.as_ref().map(OperationDoc::new),
+        }
+    }
+}
+
+/// How the state came about, the oldest change first.
+#[derive(Debug, Serialize)]
+pub struct HistoryDoc<'a> {
+    history: Vec<PassageDoc<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct PassageDoc<'a> {
+    time: String,
+    state: &'static str,
+    reason: &'a str,
+}
+
+impl<'a> HistoryDoc<'a> {
+    /// All that is remembered.
+    pub fn new(service: &'a Service) -> Self {
+        let one = |passage: &'a Passage| PassageDoc {
+            time: rfc3339::format(passage.at_ms),
+            state: passage.state.name(),
+            reason: &passage.reason,
+        };
+        Self { history: service.history.iter().map(one).collect() }
+    }
+}
+
+/// An operation.
+#[derive(Debug, Serialize)]
+pub struct OperationDoc<'a> {
+    id: &'a str,
+    /// Where it can be asked for.
+    operation: String,
+    kind: &'static str,
+    /// `running`, `done` or `failed`.
+    state: &'static str,
+    started_at: String,
+    ended_at: Option<String>,
+    message: &'a str,
+}
+
+impl<'a> OperationDoc<'a> {
+    /// As it stands.
+    pub fn new(operation: &'a Operation) -> Self {
+        Self {
+            id: &operation.id,
+            operation: format!("/admin/operations/{}", operation.id),
+            kind: operation.kind.name(),
+            state: operation.phase.name(),
+            started_at: rfc3339::format(operation.started_ms),
+            ended_at: operation.ended_ms.map(rfc3339::format),
+            message: match operation.message.as_str() {
+                "" => "it goes on; ask here again",
+                message => message,
+            },
+        }
+    }
+}
+
+/// Operations, the latest first.
+#[derive(Debug, Serialize)]
+pub struct OperationsDoc<'a> {
+    operations: Vec<OperationDoc<'a>>,
+}
+
+impl<'a> OperationsDoc<'a> {
+    /// In this order.
+    pub fn new(operations: &'a [Operation]) -> Self {
+        Self { operations: operations.iter().map(OperationDoc::new).collect() }
     }
 }

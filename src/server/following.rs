@@ -1,4 +1,5 @@
-//! What keeps followers and other front ends told: looks at the logs, and heartbeats.
+//! What keeps followers and other front ends told, looks at the logs and heartbeats, and what does
+//! this front end's part of what the service is told to do.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,21 +11,23 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::pulse;
 use crate::feed::Feed;
 use crate::frontends::Frontends;
+use crate::orchestrator::Orchestrator;
 use crate::store::Store;
 
 /// How long a write of another front end may go unnoticed. Nothing is asked while nobody follows.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Everything that a front end does again and again besides answering.
-pub struct Loops([JoinHandle<()>; 3]);
+pub struct Loops([JoinHandle<()>; 4]);
 
 impl Loops {
     /// Starts them, inside the runtime that this is called in.
-    pub fn start(store: &Arc<Store>, frontends: &Arc<Frontends>) -> Self {
+    pub fn start(store: &Arc<Store>, orchestrator: &Arc<Orchestrator>) -> Self {
         Self([
             spawn(pulse::beat(Arc::clone(store))),
             spawn(look(Arc::clone(store.feed()))),
-            spawn(beat(Arc::clone(frontends))),
+            spawn(beat(Arc::clone(orchestrator.frontends()))),
+            spawn(Arc::clone(orchestrator).run()),
         ])
     }
 

@@ -20,6 +20,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpServer};
 use arc_swap::ArcSwap;
 use tokio::time::interval;
@@ -43,6 +44,7 @@ use crate::http::health::Draining;
 use crate::http::{HttpLimits, Pieces};
 use crate::jobs::SyncJob;
 use crate::lane::LaneLimits;
+use crate::orchestrator::Orchestrator;
 use crate::partition::engine::EngineKind;
 use crate::store::{Store, StoreParts};
 use crate::sync::round::{Round, chain};
@@ -162,12 +164,13 @@ async fn run(
     for missing in &opened.set.unreachable {
         warn!("served without partition {missing}, until it can be asked");
     }
-    let Parts { store, sync, upkeep, frontends } = start(&config, opened, copy, &clock, address)?;
+    let Parts { store, sync, upkeep, orchestrator } =
+        start(&config, opened, copy, &clock, address)?;
     let draining = Arc::new(Draining::default());
     let pieces = Pieces::new(
         Arc::clone(&store),
         Arc::clone(&sync),
-        Arc::clone(&frontends),
+        Arc::clone(&orchestrator),
         Arc::clone(&upkeep),
         limits(&config),
         HostPolicy::new(&[address], &config.server.hosts)?,
@@ -183,37 +186,50 @@ async fn run(
         .shutdown_timeout(shutdown::grace_seconds(&config.server))
         .listen(listener)?
         .run();
-    // From here on a signal drains instead of killing.
     let signals = Signals::listen()?;
     let handle = server.handle();
-    let feed = Arc::clone(store.feed());
-    let fail_readiness = move || {
-        draining.begin();
-        feed.close();
-    };
-    let stop = shutdown::on_signal(signals, config.server, fail_readiness, handle);
-    actix_web::rt::spawn(stop);
+    end_when_told(signals, &orchestrator, &store, config.server, draining, handle);
     if config.sync.eager || has_copy {
         // What an earlier life had no time to copy, and what the copy does not have yet.
         sync.wake();
     }
     let wake = scheduled(&sync, &upkeep);
     let scheduler = Scheduler::start(config.sync.schedule, clock, wake).await?;
-    let loops = Loops::start(&store, &frontends);
+    let loops = Loops::start(&store, &orchestrator);
     info!(%address, %set, partitions, "listening on http://{address}");
     systemd::ready(&format!("listening on {address}"));
     server.await?;
     loops.stop().await;
-    frontends.leave().await;
+    orchestrator.frontends().leave().await;
+    orchestrator.left().await;
     scheduler.stop().await;
     // Web workers let go of their parts a moment after the server has ended. As the last owner we
     // end the lanes, then the job, each after what it has begun, and close every connection.
-    shutdown::last_owner(&frontends).await;
-    drop(frontends);
+    shutdown::last_owner(&orchestrator).await;
+    drop(orchestrator);
     shutdown::last_owner(&store).await;
     drop((store, sync, upkeep));
     info!("stopped");
     Ok(())
+}
+
+/// From here on a signal, or the service's own end, drains this front end.
+fn end_when_told(
+    signals: Signals,
+    orchestrator: &Arc<Orchestrator>,
+    store: &Arc<Store>,
+    config: ServerConfig,
+    draining: Arc<Draining>,
+    server: ServerHandle,
+) {
+    let feed = Arc::clone(store.feed());
+    let fail_readiness = move || {
+        draining.begin();
+        feed.close();
+    };
+    let orchestrator = Arc::clone(orchestrator);
+    let told = async move { orchestrator.told_to_stop().await };
+    actix_web::rt::spawn(shutdown::on_signal(signals, told, config, fail_readiness, server));
 }
 
 /// What the schedule wakes.
@@ -230,7 +246,7 @@ struct Parts {
     store: Arc<Store>,
     sync: Arc<SyncJob>,
     upkeep: Arc<Upkeep>,
-    frontends: Arc<Frontends>,
+    orchestrator: Arc<Orchestrator>,
 }
 
 /// Starts the sync job, the lanes, the upkeep, the feed and the heartbeats.
@@ -279,8 +295,9 @@ fn start(
         feed,
         clock: Arc::clone(clock),
     })?;
-    let (upkeep, frontends) = (Arc::new(upkeep), Arc::new(frontends));
-    Ok(Parts { store, sync, upkeep, frontends })
+    let orchestrator = Orchestrator::new(Arc::clone(&store), Arc::new(frontends));
+    let (upkeep, orchestrator) = (Arc::new(upkeep), Arc::new(orchestrator));
+    Ok(Parts { store, sync, upkeep, orchestrator })
 }
 
 /// The partitions as they are configured, without secrets.

@@ -1,4 +1,5 @@
-//! How a front end ends: SIGTERM or SIGINT, and nothing that was accepted is dropped.
+//! How a front end ends: SIGTERM, SIGINT, or the service is told to; nothing that was accepted is
+//! dropped.
 //!
 //! 1. `/readyz` fails, and a balancer sends nothing more (`server.drain_delay`).
 //! 2. The listener closes; requests in flight go on (`server.shutdown_deadline`).
@@ -8,6 +9,7 @@
 //! they are answered, so even `kill -9` loses none; draining is for the requests that are not
 //! answered yet.
 
+use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,14 +63,19 @@ impl Signals {
     }
 }
 
-/// Waits for a signal and takes the server through steps 1 and 2; `fail_readiness` is step 1.
+/// Waits for a signal, or for `told`, and takes the server through steps 1 and 2; `fail_readiness`
+/// is step 1.
 pub async fn on_signal(
     mut signals: Signals,
+    told: impl Future<Output = ()>,
     config: ServerConfig,
     fail_readiness: impl FnOnce(),
     server: ServerHandle,
 ) {
-    let name = signals.next().await;
+    let name = tokio::select! {
+        name = signals.next() => name,
+        () = told => "told to shut down",
+    };
     fail_readiness();
     let patience = config.drain_delay + config.shutdown_deadline;
     systemd::stopping(patience + Duration::from_secs(1));

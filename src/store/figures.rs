@@ -75,8 +75,8 @@ impl Store {
     }
 
     /// Counts a read of a client.
-    pub(super) fn count_read(&self, key: Option<&Key>) {
-        if key.is_none_or(|key| key.space() == Space::Data) {
+    pub(super) fn count_read(&self, space: Space) {
+        if space == Space::Data {
             self.reads.add_one();
         }
     }
@@ -85,7 +85,7 @@ impl Store {
     pub(super) fn count_answer<T: Carries>(
         &self,
         lanes: &Lanes,
-        key: Option<&Key>,
+        space: Space,
         began: Duration,
         answer: &Result<T, Miss>,
     ) {
@@ -95,7 +95,7 @@ impl Store {
             Err(Miss::Behind(..) | Miss::TooOld { .. }) => (0, false),
             Err(Miss::Lane(_)) => (0, true),
         };
-        self.note_answer(lanes, key, began, (bytes, failed));
+        self.note_answer(lanes, space, began, (bytes, failed));
     }
 
     /// Counts how a master answered a write that began at `began`.
@@ -110,17 +110,17 @@ impl Store {
             Ok(Ok(_) | Err(LaneError::Moved { .. })) => false,
             Ok(Err(_)) | Err(_) => true,
         };
-        self.note_answer(lanes, Some(key), began, (weight, failed));
+        self.note_answer(lanes, key.space(), began, (weight, failed));
     }
 
     fn note_answer(
         &self,
         lanes: &Lanes,
-        key: Option<&Key>,
+        space: Space,
         began: Duration,
         (bytes, failed): (usize, bool),
     ) {
-        if key.is_some_and(|key| key.space() == Space::System) {
+        if space == Space::System {
             return;
         }
         let now = self.clock.monotonic();

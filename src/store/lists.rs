@@ -36,7 +36,7 @@ impl Store {
     ) -> Result<List, StoreError> {
         let mut vector = self.vector_of(session)?;
         let until = self.deadline().0;
-        self.count_read(None);
+        self.count_read(range.space);
         let (served_by, listing, age) = match need.place {
             Place::Master => self.masters_view(range, &need.covers, until).await?,
             Place::Anywhere | Place::At(_) => {
@@ -84,7 +84,7 @@ impl Store {
         needed: Vector,
         until: Deadline,
     ) -> Result<(Listing, Over), Miss> {
-        let range = range.clone();
+        let (range, space) = (range.clone(), range.space);
         let began = self.clock.monotonic();
         let patience = until.0.saturating_sub(began);
         let read = lanes.read(false, (until, patience), move |reader| {
@@ -94,7 +94,7 @@ impl Store {
             Ok((listing, over))
         });
         let answer = read.await;
-        self.count_answer(lanes, None, began, &answer);
+        self.count_answer(lanes, space, began, &answer);
         answer
     }
 

@@ -38,7 +38,7 @@ impl Store {
         tries: &mut Tries,
     ) -> Result<Read, StoreError> {
         let mut vector = self.vector_of(session)?;
-        self.count_read(Some(key));
+        self.count_read(key.space());
         let read = |lanes, needed| self.get_at(lanes, key, needed);
         let routed = self.routed(need, Some(key), read, tries).await?;
         let visible = routed.value.and_then(|(row, visible)| {
@@ -53,7 +53,7 @@ impl Store {
     async fn get_at(&self, lanes: &Lanes, key: &Key, needed: Vector) -> Result<(Row, Over), Miss> {
         let began = self.clock.monotonic();
         let answer = self.look_up(lanes, key, needed).await;
-        self.count_answer(lanes, Some(key), began, &answer);
+        self.count_answer(lanes, key.space(), began, &answer);
         answer
     }
 

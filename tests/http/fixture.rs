@@ -13,6 +13,7 @@ use datastore::frontends::{Frontends, FrontendsParts};
 use datastore::http::guard::HostPolicy;
 use datastore::http::health::Draining;
 use datastore::http::{HttpLimits, Pieces};
+use datastore::orchestrator::Orchestrator;
 
 pub use crate::support::masters::{Kind, Masters, NAMES, SET};
 
@@ -32,6 +33,7 @@ pub struct Front {
     pub pieces: Pieces,
     pub draining: Arc<Draining>,
     pub frontends: Arc<Frontends>,
+    pub orchestrator: Arc<Orchestrator>,
     pub masters: Masters,
 }
 
@@ -70,11 +72,13 @@ impl Front {
             clock: masters.clock.clone(),
         });
         let frontends = Arc::new(frontends.unwrap());
-        let others = Arc::clone(&frontends);
+        let orchestrator = Orchestrator::new(Arc::clone(&store), Arc::clone(&frontends));
+        let orchestrator = Arc::new(orchestrator);
+        let own = Arc::clone(&orchestrator);
         let upkeep = Arc::clone(&masters.upkeep);
         let end = Arc::clone(&draining);
-        let pieces = Pieces::new(store, sync, others, upkeep, limits, hosts, end);
-        Self { pieces, draining, frontends, masters }
+        let pieces = Pieces::new(store, sync, own, upkeep, limits, hosts, end);
+        Self { pieces, draining, frontends, orchestrator, masters }
     }
 
     /// Sends one request, as `localhost` unless it says otherwise.

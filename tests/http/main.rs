@@ -13,6 +13,7 @@ mod fixture;
 mod followers;
 mod lists;
 mod negotiation;
+mod orchestrator;
 mod original;
 mod performance;
 mod properties;

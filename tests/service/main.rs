@@ -10,6 +10,7 @@ mod crash;
 mod feed;
 mod index;
 mod memory;
+mod orchestrator;
 mod process;
 mod readme;
 mod refusals;

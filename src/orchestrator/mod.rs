@@ -1,0 +1,352 @@
+//! The orchestrator: what the service as a whole is told to do, and what becomes of it.
+//!
+//! # Flow
+//!
+//! Every front end runs [`Orchestrator::run`]. What is to be, is written down: the service's own
+//! record says its state and the operation that is under way ([`service`]). Every front end reads
+//! it again and again and does its part; the one that took the operation drives it, and where that
+//! front end has ended another one takes over. Nothing is told from front end to front end, so it
+//! does not matter who is asked, who ends and who starts.
+//!
+//! # States
+//!
+//! See [`state`]. The state is the service's, not a front end's: SIGTERM ends one front end and
+//! changes nothing; [`Orchestrator::shut_down`] ends all of them. A service that was never told
+//! anything has no record, and is `RUNNING`: an idle set is not written to.
+
+mod clear;
+pub mod kept;
+pub mod operation;
+pub mod service;
+pub mod state;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use tokio::sync::{Notify, watch};
+use tokio::time::{MissedTickBehavior, interval};
+
+use self::kept::{KeptError, Standing};
+use self::operation::{Ended, Kind, Operation, Phase};
+use self::service::{Service, WrongState};
+use crate::frontends::Frontends;
+use crate::store::Store;
+
+/// How often a front end looks at what is to be.
+const TICK: Duration = Duration::from_secs(1);
+/// How often somebody who waits for the end of an operation looks for it.
+const ASK: Duration = Duration::from_millis(100);
+/// How often a change is judged anew because somebody else changed the record in between.
+const ATTEMPTS: usize = 16;
+/// How many ended operations are listed.
+pub const LISTED_MAX: usize = 1000;
+
+/// Why something cannot be done.
+#[derive(Debug, thiserror::Error)]
+pub enum OrchestratorError {
+    /// Not in this state.
+    #[error(transparent)]
+    WrongState(#[from] WrongState),
+    /// The key of an earlier request that asked for something else.
+    #[error("the Idempotency-Key belongs to another request, whose operation is {id}")]
+    KeyReused {
+        /// The earlier operation.
+        id: String,
+    },
+    /// Others change the record all the time.
+    #[error("the service's record is changed by others at the same time")]
+    Contended,
+    /// A record cannot be read or written.
+    #[error(transparent)]
+    Kept(#[from] KeptError),
+    /// Ids are drawn at random.
+    #[error("the operating system gives no random numbers")]
+    Random(#[from] getrandom::Error),
+}
+
+type Result<T> = std::result::Result<T, OrchestratorError>;
+
+/// An operation under way, and which one it is.
+type Work<'a> = Pin<Box<dyn Future<Output = (String, Ended)> + 'a>>;
+
+/// One front end's orchestrator.
+pub struct Orchestrator {
+    store: Arc<Store>,
+    frontends: Arc<Frontends>,
+    started_ms: i64,
+    woken: Notify,
+    stop: watch::Sender<bool>,
+}
+
+/// What a front end goes by from look to look.
+#[derive(Default)]
+struct Seen {
+    /// How often the service had been told to end when this front end started; `None`: not known.
+    shutdowns: Option<u64>,
+    /// The operation that this front end drives.
+    driven: Option<String>,
+    /// When it was last asked whether the front end of another operation still runs.
+    asked_at: Option<Duration>,
+}
+
+impl Orchestrator {
+    /// Nothing is read before [`Orchestrator::run`].
+    pub fn new(store: Arc<Store>, frontends: Arc<Frontends>) -> Self {
+        let started_ms = store.clock().wall_ms();
+        Self { store, frontends, started_ms, woken: Notify::new(), stop: watch::channel(false).0 }
+    }
+
+    /// The service as it stands.
+    pub async fn service(&self) -> Result<Service> {
+        let kept = kept::read(&self.store, service::NAME, true).await?;
+        Ok(kept.map_or_else(|| Service::unrecorded(self.started_ms), |kept| kept.value))
+    }
+
+    /// The front ends of the service.
+    pub const fn frontends(&self) -> &Arc<Frontends> {
+        &self.frontends
+    }
+
+    /// Tells the service to end: all front ends drain.
+    pub async fn shut_down(&self) -> Result<Service> {
+        let service = self.change(|service, now| Ok(service.shut_down(now)?)).await?.0;
+        self.woken.notify_one();
+        Ok(service)
+    }
+
+    /// Waits until this front end has to drain because the service ends.
+    pub async fn told_to_stop(&self) {
+        // The sender lives as long as `self`.
+        drop(self.stop.subscribe().wait_for(|stop| *stop).await);
+    }
+
+    /// This front end has left: the last one says that the service has stopped.
+    pub async fn left(&self) {
+        if !*self.stop.borrow() || self.frontends.running().await.iter().any(|one| !one.is_self) {
+            return;
+        }
+        let told = self.change(|service, now| {
+            service.stopped(now);
+            Ok(())
+        });
+        if let Err(error) = told.await {
+            tracing::warn!(%error, "could not record that the service has stopped");
+        }
+    }
+
+    /// Begins an operation, or finds the one that the same request has begun before. `request`
+    /// tells requests apart that come with one `key`.
+    pub async fn begin(&self, kind: Kind, key: Option<&str>, request: u64) -> Result<Operation> {
+        let random = u128::from(getrandom::u64()?) << 64 | u128::from(getrandom::u64()?);
+        let id = operation::id(key, random);
+        if key.is_some()
+            && let Some(earlier) = self.operation(&id).await?
+        {
+            return earlier_of(earlier, request);
+        }
+        let by = self.frontends.id();
+        let begun = self.change(|service, now| {
+            if let Some(earlier) = service.operation.as_ref().filter(|one| one.id == id) {
+                return earlier_of(earlier.clone(), request);
+            }
+            let operation = Operation::new(id.clone(), kind.clone(), by, now, request);
+            service.begin(operation.clone())?;
+            Ok(operation)
+        });
+        let (_, operation) = begun.await?;
+        self.woken.notify_one();
+        Ok(operation)
+    }
+
+    /// The operation of this id, under way or ended.
+    pub async fn operation(&self, id: &str) -> Result<Option<Operation>> {
+        let service = self.service().await?;
+        if let Some(operation) = service.operation.filter(|operation| operation.id == id) {
+            return Ok(Some(operation));
+        }
+        let name = format!("{}{id}", operation::PREFIX);
+        Ok(kept::read(&self.store, &name, true).await?.map(|kept| kept.value))
+    }
+
+    /// The same, as soon as it has ended, or when `wait` is over.
+    pub async fn settled(&self, id: &str, wait: Duration) -> Result<Option<Operation>> {
+        let ended = async {
+            let mut ticks = interval(ASK);
+            loop {
+                ticks.tick().await;
+                match self.operation(id).await {
+                    Ok(Some(operation)) if operation.phase == Phase::Running => {}
+                    told => return told,
+                }
+            }
+        };
+        match tokio::time::timeout(wait, ended).await {
+            Ok(told) => told,
+            Err(_) => self.operation(id).await,
+        }
+    }
+
+    /// All operations that can be asked for, the latest first.
+    pub async fn operations(&self) -> Result<Vec<Operation>> {
+        let ended = kept::list(&self.store, operation::PREFIX, true, LISTED_MAX).await?;
+        let mut all: Vec<Operation> = ended.into_iter().map(|kept| kept.value).collect();
+        let running = self.service().await?.operation;
+        all.extend(running.filter(|running| all.iter().all(|one| one.id != running.id)));
+        all.sort_by(|a, b| (b.started_ms, &b.id).cmp(&(a.started_ms, &a.id)));
+        Ok(all)
+    }
+
+    /// Does this front end's part, for ever.
+    pub async fn run(self: Arc<Self>) {
+        let mut seen = Seen::default();
+        let mut work: FuturesUnordered<Work<'_>> = FuturesUnordered::new();
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.woken.notified() => {}
+                Some((id, ended)) = work.next(), if !work.is_empty() => {
+                    self.finish(&id, &ended).await;
+                    seen.driven = None;
+                }
+            }
+            match self.look(&mut seen).await {
+                Ok(Some(operation)) => work.push(Box::pin(self.drive(operation))),
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::debug!(%error, "the service's record cannot be read now");
+                }
+            }
+        }
+    }
+
+    /// Looks at what is to be; returns an operation that this front end has to drive from now on.
+    async fn look(&self, seen: &mut Seen) -> Result<Option<Operation>> {
+        let kept = kept::read::<Service>(&self.store, service::NAME, seen.shutdowns.is_none());
+        let Some(service) = kept.await?.map(|kept| kept.value) else {
+            seen.shutdowns.get_or_insert(0);
+            return Ok(None);
+        };
+        let known = match seen.shutdowns {
+            Some(known) => known,
+            None => {
+                let (service, ()) = self
+                    .change(|service, now| {
+                        service.start(now);
+                        Ok(())
+                    })
+                    .await?;
+                *seen.shutdowns.insert(service.shutdowns)
+            }
+        };
+        if service.shutdowns > known {
+            self.stop.send_replace(true);
+        }
+        let Some(operation) = service.operation else { return Ok(None) };
+        if seen.driven.is_some() {
+            return Ok(None);
+        }
+        // What was read may be old: an operation that has ended is not begun again.
+        let operation = self.service().await?.operation.filter(|one| one.id == operation.id);
+        let Some(operation) = operation else { return Ok(None) };
+        if operation.by != self.frontends.id() && !self.takes_over(&operation, seen).await? {
+            return Ok(None);
+        }
+        seen.driven = Some(operation.id.clone());
+        Ok(Some(operation))
+    }
+
+    /// Takes an operation over whose front end does not run any more.
+    async fn takes_over(&self, operation: &Operation, seen: &mut Seen) -> Result<bool> {
+        let now = self.store.clock().monotonic();
+        if seen.asked_at.is_some_and(|at| now < at + self.frontends.interval()) {
+            return Ok(false);
+        }
+        seen.asked_at = Some(now);
+        let running = self.frontends.running().await;
+        let is_told = running.iter().any(|one| one.is_self);
+        if !is_told || running.iter().any(|one| one.id == operation.by) {
+            return Ok(false);
+        }
+        let own = self.frontends.id();
+        let (_, taken) = self
+            .change(|service, _| {
+                let same = |one: &&mut Operation| one.id == operation.id && one.by == operation.by;
+                let standing = service.operation.as_mut().filter(same);
+                Ok(standing.map(|one| one.by = own.to_owned()).is_some())
+            })
+            .await?;
+        if taken {
+            tracing::warn!(
+                operation = %operation.id, from = %operation.by,
+                "taken over: its front end does not run any more"
+            );
+        }
+        Ok(taken)
+    }
+
+    async fn drive(&self, operation: Operation) -> (String, Ended) {
+        tracing::info!(operation = %operation.id, kind = operation.kind.name(), "begins");
+        let ended = match operation.kind {
+            Kind::Clear => clear::clear(&self.store).await,
+        };
+        (operation.id, ended)
+    }
+
+    /// Records the end of an operation. Where that fails, it is driven once more.
+    async fn finish(&self, id: &str, ended: &Ended) {
+        tracing::info!(operation = %id, ?ended, "has ended");
+        if let Err(error) = self.record_end(id, ended).await {
+            tracing::warn!(operation = %id, %error, "its end could not be recorded");
+        }
+    }
+
+    async fn record_end(&self, id: &str, ended: &Ended) -> Result<()> {
+        // First where it can be asked for afterwards: nobody finds it gone in between.
+        let mut service = self.service().await?;
+        let now = self.store.clock().wall_ms();
+        let Some(operation) = service.finish(id, ended.clone(), now) else { return Ok(()) };
+        let name = format!("{}{id}", operation::PREFIX);
+        let ttl = Some(operation::KEPT);
+        kept::write(&self.store, &name, &operation, Standing::Anything, ttl).await?;
+        self.change(|service, now| Ok(service.finish(id, ended.clone(), now))).await?;
+        Ok(())
+    }
+
+    /// Changes the service's record as `judge` says of what stands at the present moment.
+    async fn change<T>(
+        &self,
+        mut judge: impl FnMut(&mut Service, i64) -> Result<T>,
+    ) -> Result<(Service, T)> {
+        for _ in 0..ATTEMPTS {
+            let kept = kept::read::<Service>(&self.store, service::NAME, true).await?;
+            let standing = Standing::of(kept.as_ref());
+            let before =
+                kept.map_or_else(|| Service::unrecorded(self.started_ms), |kept| kept.value);
+            let mut service = before.clone();
+            let judged = judge(&mut service, self.store.clock().wall_ms())?;
+            if service == before {
+                return Ok((service, judged));
+            }
+            let written = kept::write(&self.store, service::NAME, &service, standing, None);
+            if written.await?.is_some() {
+                return Ok((service, judged));
+            }
+        }
+        Err(OrchestratorError::Contended)
+    }
+}
+
+/// The operation that an earlier request with the same key has begun.
+fn earlier_of(earlier: Operation, request: u64) -> Result<Operation> {
+    if earlier.request == request {
+        Ok(earlier)
+    } else {
+        Err(OrchestratorError::KeyReused { id: earlier.id })
+    }
+}

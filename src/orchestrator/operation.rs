@@ -1,0 +1,120 @@
+//! Operations: what takes longer than a request, one at a time.
+//!
+//! An operation is driven by the front end that took it, and taken over by another one if that
+//! ends: all of them only bring the partitions nearer to what was asked for, so that one that is
+//! begun anew goes on where it was. It can be asked for while it runs and for a week after.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_128;
+
+/// What the names of ended operations' records begin with.
+pub const PREFIX: &str = "operation/";
+/// How long an ended operation can be asked for, and its key refuses another one.
+pub const KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// The longest `Idempotency-Key`.
+pub const KEY_BYTES_MAX: usize = 255;
+
+/// What it does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Kind {
+    /// Deletes every key.
+    Clear,
+}
+
+impl Kind {
+    /// Its name outside.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Clear => "clear",
+        }
+    }
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Under way.
+    Running,
+    /// It did what it was asked for.
+    Done,
+    /// It did not.
+    Failed,
+}
+
+impl Phase {
+    /// Its name outside.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// How an operation came to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It did what it was asked for, in words.
+    Done(String),
+    /// It did not, and left nothing behind.
+    Failed(String),
+    /// It did not, and left something behind.
+    Stuck(String),
+}
+
+/// One operation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Operation {
+    /// Its id.
+    pub id: String,
+    /// What it does.
+    #[serde(flatten)]
+    pub kind: Kind,
+    /// A digest of the request that it came from.
+    pub request: u64,
+    /// The front end that drives it.
+    pub by: String,
+    /// When it began: milliseconds since 1970 UTC.
+    pub started_ms: i64,
+    /// When it ended.
+    pub ended_ms: Option<i64>,
+    /// How far it is.
+    pub phase: Phase,
+    /// What came of it, in words.
+    pub message: String,
+}
+
+impl Operation {
+    /// One that begins.
+    pub fn new(id: String, kind: Kind, by: &str, started_ms: i64, request: u64) -> Self {
+        let by = by.to_owned();
+        let (ended_ms, phase, message) = (None, Phase::Running, String::new());
+        Self { id, kind, request, by, started_ms, ended_ms, phase, message }
+    }
+
+    /// What it is, in a few words.
+    pub fn summary(&self) -> String {
+        format!("{} ({})", self.kind.name(), self.id)
+    }
+
+    /// It has come to its end.
+    pub(super) fn end(&mut self, ended: Ended, at_ms: i64) {
+        self.ended_ms = Some(at_ms);
+        (self.phase, self.message) = match ended {
+            Ended::Done(what) => (Phase::Done, what),
+            Ended::Failed(why) | Ended::Stuck(why) => (Phase::Failed, why),
+        };
+    }
+}
+
+/// The id of an operation: of the `Idempotency-Key`, so that a request that is repeated meets the
+/// operation that it has begun, or drawn at random.
+pub fn id(key: Option<&str>, random: u128) -> String {
+    let number = key.map_or(random, |key| xxh3_128(key.as_bytes()));
+    format!("op-{number:032x}")
+}
