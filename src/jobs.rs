@@ -1,26 +1,37 @@
 //! The sync job: rounds, whoever asks for them.
 //!
-//! A wake-up carries nothing: the cron schedule, a write (`sync.eager`), an admin request and a
-//! session read that waits all call [`SyncJob::wake`], and any number of wake-ups while a pass runs
-//! make one more pass. Whoever waits, waits for a round *begun after* it asked, so that its own
-//! writes are in.
+//! A wake-up carries nothing: the cron schedule, an admin request and a session read that waits all
+//! call [`SyncJob::wake`], and any number of wake-ups while a pass runs make one more pass. Whoever
+//! waits, waits for a round *begun after* it asked, so that its own writes are in.
+//!
+//! Writes (`sync.eager`) call [`SyncJob::wrote`]. Nobody waits for that, and there may be tens of
+//! thousands a second, so it costs a write next to nothing, and they share passes: after each, a
+//! target rests for as long as the pass took before it makes another one for writes. The first
+//! write in a while is passed on at once; under load a target spends half of its time on passes at
+//! most, and each brings more. Such passes are no rounds: nothing is trimmed or told after them.
 //!
 //! Each target has a thread of its own, so that one that is slow, far behind or away holds up no
 //! other: it makes a pass for each wake-up, and a round has come to its end when all of them have
 //! made theirs and logs were trimmed. A read copy that is being seeded is not waited for.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::clock::Clock;
 use crate::sync::report::Report;
 use crate::sync::round::Round;
 use crate::sync::target::Target;
 use crate::sync::trim::Trimmer;
 use crate::version::PartitionId;
+
+/// The longest rest of a target between passes for writes: a pass that took long had much to bring,
+/// or waited for somebody who is away.
+const REST_MAX: Duration = Duration::from_millis(100);
 
 /// How far the job has come: which wake-up the last finished round began after, and its report.
 #[derive(Clone, Debug, Default)]
@@ -48,6 +59,18 @@ impl Wanted {
 struct Shared {
     wanted: Mutex<Wanted>,
     changed: Condvar,
+    /// Writes that were told of.
+    writes: AtomicU64,
+    /// How many targets wait for a write, too: what a write has to wake anybody for.
+    parked: AtomicUsize,
+}
+
+/// What a target's last pass began after, and until when it rests from writes.
+#[derive(Debug, Default)]
+struct Done {
+    wakeups: u64,
+    writes: u64,
+    rested_at: Duration,
 }
 
 impl Shared {
@@ -55,17 +78,59 @@ impl Shared {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there is something to do; `None`: stop.
-    fn next(&self, done: u64, upto: impl Fn(&Wanted) -> u64) -> Option<u64> {
-        let idle = |wanted: &mut Wanted| upto(wanted) == done && !wanted.stopping;
+    /// Waits until all targets have made another pass; `None`: stop.
+    fn next_round(&self, done: u64) -> Option<u64> {
+        let idle = |wanted: &mut Wanted| wanted.passed_by_all() == done && !wanted.stopping;
         let wanted = self.changed.wait_while(self.lock(), idle);
         let wanted = wanted.unwrap_or_else(PoisonError::into_inner);
-        (!wanted.stopping).then(|| upto(&wanted))
+        (!wanted.stopping).then(|| wanted.passed_by_all())
+    }
+
+    /// Waits until a target has something to do that it has not `done`; `None`: stop.
+    fn next_pass(&self, done: &Done, clock: &dyn Clock) -> Option<Done> {
+        let mut wanted = self.lock();
+        let mut timed_out = false;
+        loop {
+            // Parked before it is looked whether there was a write, as a write is counted before it
+            // is looked whether anybody is parked: one of the two sees the other.
+            self.parked.fetch_add(1, Ordering::SeqCst);
+            let writes = self.writes.load(Ordering::SeqCst);
+            let rest = done.rested_at.saturating_sub(clock.monotonic());
+            let is_rested = timed_out || rest.is_zero();
+            let for_writes = writes != done.writes;
+            if wanted.stopping || wanted.wakeups != done.wakeups || (for_writes && is_rested) {
+                self.parked.fetch_sub(1, Ordering::SeqCst);
+                let begun = Done { wakeups: wanted.wakeups, writes, rested_at: Duration::ZERO };
+                return (!wanted.stopping).then_some(begun);
+            }
+            if for_writes {
+                // By the system's time, also where the clock that was handed in stands still.
+                self.parked.fetch_sub(1, Ordering::SeqCst);
+                let waited = self.changed.wait_timeout(wanted, rest);
+                let (guard, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+                (wanted, timed_out) = (guard, timeout.timed_out());
+            } else {
+                let waited = self.changed.wait(wanted);
+                wanted = waited.unwrap_or_else(PoisonError::into_inner);
+                self.parked.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+    }
+
+    fn wrote(&self) {
+        self.writes.fetch_add(1, Ordering::SeqCst);
+        if self.parked.load(Ordering::SeqCst) > 0 {
+            // Whoever is parked holds the lock until it waits.
+            drop(self.lock());
+            self.changed.notify_all();
+        }
     }
 
     fn pass_made(&self, target: PartitionId, wakeup: u64) {
-        self.lock().passed.insert(target, wakeup);
-        self.changed.notify_all();
+        let before = self.lock().passed.insert(target, wakeup);
+        if before != Some(wakeup) {
+            self.changed.notify_all();
+        }
     }
 }
 
@@ -89,12 +154,16 @@ impl SyncJob {
         for member in job.round.members() {
             let mut target = Target::new(Arc::clone(&job.round), member.clone());
             let (shared, id) = (Arc::clone(&job.shared), member.id);
+            let clock = Arc::clone(job.round.clock());
             let work = move || {
-                let mut done = 0;
-                while let Some(begun) = shared.next(done, |wanted| wanted.wakeups) {
-                    target.pass(|| shared.pass_made(id, begun));
+                let mut done = Done::default();
+                while let Some(mut begun) = shared.next_pass(&done, clock.as_ref()) {
+                    let at = clock.monotonic();
+                    target.pass(|| shared.pass_made(id, begun.wakeups));
+                    shared.pass_made(id, begun.wakeups);
+                    let now = clock.monotonic();
+                    begun.rested_at = now + now.saturating_sub(at).min(REST_MAX);
                     done = begun;
-                    shared.pass_made(id, begun);
                 }
             };
             let thread = std::thread::Builder::new().name(format!("sync-{}", member.name));
@@ -104,7 +173,7 @@ impl SyncJob {
         let (shared, round) = (Arc::clone(&job.shared), Arc::clone(&job.round));
         let work = move || {
             let mut done = 0;
-            while let Some(passed) = shared.next(done, Wanted::passed_by_all) {
+            while let Some(passed) = shared.next_round(done) {
                 trimmer.trim();
                 done = passed;
                 let report = Some(Arc::new(round.finish()));
@@ -121,6 +190,14 @@ impl SyncJob {
         wanted.wakeups += 1;
         self.shared.changed.notify_all();
         wanted.wakeups
+    }
+
+    /// A write was made through this front end: whoever lacks it pulls it soon.
+    pub fn wrote(&self) {
+        if self.round.members().len() < 2 {
+            return;
+        }
+        self.shared.wrote();
     }
 
     /// Waits for the report of a round begun after this call; `None` when `wait` is over first. The
@@ -190,5 +267,71 @@ impl Drop for SyncJob {
             // A panic of the job was reported when it happened.
             drop(thread.join());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Manual;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn the_first_write_in_a_while_is_passed_on_at_once_and_one_wake_up_does_for_many() {
+        let (shared, clock) = (Shared::default(), Manual::at(0));
+        clock.advance_ms(10);
+        for _ in 0..1000 {
+            shared.wrote();
+        }
+        let done = Done { rested_at: Duration::from_millis(10), ..Done::default() };
+        let begun = shared.next_pass(&done, &clock).unwrap();
+        assert_eq!((begun.wakeups, begun.writes), (0, 1000));
+    }
+
+    #[test]
+    fn a_resting_target_leaves_writes_waiting_and_wake_ups_not() {
+        let (shared, clock) = (Shared::default(), Manual::at(0));
+        let resting = Done { rested_at: HOUR, ..Done::default() };
+        std::thread::scope(|scope| {
+            let pass = scope.spawn(|| shared.next_pass(&resting, &clock));
+            shared.wrote();
+            shared.lock().wakeups += 1;
+            shared.changed.notify_all();
+            let begun = pass.join().unwrap().unwrap();
+            assert_eq!(begun.wakeups, 1, "an hour of rest is not over");
+        });
+        // A rest that is over by the system's time is over.
+        shared.wrote();
+        let short = Duration::from_millis(1);
+        let resting = Done { wakeups: 1, rested_at: short, ..Done::default() };
+        assert!(shared.next_pass(&resting, &clock).unwrap().writes > 0);
+    }
+
+    #[test]
+    fn no_write_is_slept_through() {
+        let (shared, clock) = (Shared::default(), Manual::at(0));
+        std::thread::scope(|scope| {
+            let target = scope.spawn(|| {
+                let mut done = Done::default();
+                while done.writes < 1000 {
+                    done = shared.next_pass(&done, &clock).unwrap();
+                }
+            });
+            for _ in 0..1000 {
+                shared.wrote();
+            }
+            target.join().unwrap();
+        });
+        assert_eq!(shared.parked.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn an_end_ends_the_rest() {
+        let (shared, clock) = (Shared::default(), Manual::at(0));
+        shared.wrote();
+        shared.lock().stopping = true;
+        let resting = Done { rested_at: HOUR, ..Done::default() };
+        assert!(shared.next_pass(&resting, &clock).is_none());
     }
 }

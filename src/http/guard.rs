@@ -26,7 +26,6 @@ use actix_web::http::header::{
 };
 use actix_web::http::{Method, Version};
 use actix_web::middleware::Next;
-use actix_web::web;
 
 use super::body::Headless;
 use super::code::Code;
@@ -139,14 +138,14 @@ impl Host {
     }
 }
 
-/// The middleware: checks the request, protects the answer, and leaves out the body of HEAD.
+/// Checks the request, protects the answer, and leaves out the body of HEAD.
 pub async fn guard(
-    policy: web::Data<HostPolicy>,
+    policy: &HostPolicy,
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let is_head = request.method() == Method::HEAD;
-    let mut response = match check(&policy, &request) {
+    let mut response = match check(policy, &request) {
         Ok(()) => next.call(request).await?.map_into_boxed_body(),
         Err(problem) => {
             let refusal = problem.respond(request.headers());

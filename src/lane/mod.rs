@@ -75,7 +75,8 @@ pub struct LaneLimits {
     pub queue_max: usize,
     /// Bytes of values that may wait in a write queue.
     pub queue_bytes_max: usize,
-    /// Writes in one transaction: beyond a few hundred the flush no longer dominates.
+    /// Writes in one transaction: what the batches of a few clients bring at once. Beyond it the
+    /// flush no longer dominates, and whoever waits for the fence waits longer.
     pub batch_rows_max: usize,
     /// Merges in one transaction: each holds the value that stands and the one that it becomes,
     /// both of any size up to the largest.
@@ -91,7 +92,7 @@ impl Default for LaneLimits {
         Self {
             queue_max: 4096,
             queue_bytes_max: 64 << 20,
-            batch_rows_max: 256,
+            batch_rows_max: 1024,
             batch_merges_max: 8,
             batch_bytes_max: 8 << 20,
             read_threads: 2,

@@ -2,6 +2,7 @@
 //!
 //! The threads own no connections: they take them from the partition's pool, as rounds do.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -101,19 +102,26 @@ fn work(jobs: &Mutex<Receiver<Job>>) {
     }
 }
 
-/// Connections for small point reads of a local engine, on the thread that asks: as many as ask at
-/// once, since that thread cannot wait for one.
+/// Connections for small point reads of a local engine, on the thread that asks: it cannot wait for
+/// one. Each thread begins its search at a place of its own and so gets the connection that it had
+/// before, whose pages are in its caches, without waiting for anybody.
 pub struct LocalReaders {
     connect: Arc<dyn Connect>,
     clock: Arc<dyn Clock>,
-    idle: Mutex<Vec<Reader>>,
-    idle_max: usize,
+    places: Box<[Mutex<Option<Reader>>]>,
+}
+
+/// Numbers for threads, in the order in which they first read.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    static THREAD: usize = THREADS.fetch_add(1, Ordering::Relaxed);
 }
 
 impl LocalReaders {
     /// Keeps at most `idle_max` connections for the next to come.
     pub fn new(connect: Arc<dyn Connect>, clock: Arc<dyn Clock>, idle_max: usize) -> Self {
-        Self { connect, clock, idle: Mutex::default(), idle_max }
+        Self { connect, clock, places: (0..idle_max).map(|_| Mutex::default()).collect() }
     }
 
     /// Runs `read` here and now.
@@ -121,19 +129,13 @@ impl LocalReaders {
         &self,
         read: impl FnMut(&mut Reader) -> Result<T, SessionError>,
     ) -> Result<T, SessionError> {
-        let mut slot = self.lock().pop();
-        let result = with_reader(&mut slot, self.connect.as_ref(), self.clock.as_ref(), read);
-        if let Some(reader) = slot {
-            let mut idle = self.lock();
-            if idle.len() < self.idle_max {
-                idle.push(reader);
-            }
-        }
-        result
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Reader>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        let own = THREAD.with(|thread| *thread);
+        let from_own = (own..own + self.places.len()).map(|nth| nth % self.places.len());
+        let mut free = from_own.filter_map(|nth| self.places[nth].try_lock().ok());
+        // Where more read at once than places are kept: a connection for this once.
+        let (mut place, mut once) = (free.next(), None);
+        let slot = place.as_deref_mut().unwrap_or(&mut once);
+        with_reader(slot, self.connect.as_ref(), self.clock.as_ref(), read)
     }
 }
 

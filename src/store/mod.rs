@@ -191,7 +191,7 @@ impl Store {
             vector.raise(master, version);
             self.feed.wrote(master, version);
             if self.eager {
-                self.sync.wake();
+                self.sync.wrote();
             }
             acks = Some(self.acknowledge(&write, &outcome, master, ack).await);
         }

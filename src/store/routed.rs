@@ -11,11 +11,12 @@
 //! most, and they are asked once more. Then the client is told: never a silent older answer.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use futures_util::future::join_all;
+use futures_util::future::{Either, join_all};
 use futures_util::stream::FuturesUnordered;
 use tokio::time::timeout;
 
@@ -92,46 +93,69 @@ impl Store {
         let order = self.order(errand, &needed)?;
         tries.order.clone_from(&order);
         let mut waiting = order.into_iter().filter_map(|id| self.lanes.get(&id)).peekable();
-        let mut asked = FuturesUnordered::new();
+        let ask = |lanes: &'a Lanes| {
+            let answer = read(lanes, needed.clone());
+            async move { (lanes, answer.await) }
+        };
+        let Some(first) = waiting.next() else { return Err(self.no_such("any")) };
+        // Nearly every read ends with whoever is asked first.
+        let mut asked_first = pin!(ask(first));
+        let answered = patiently(asked_first.as_mut(), waiting.peek().is_some()).await;
         let mut last = None;
+        let silent = match answered {
+            Some(answer) => match self.judge(errand, answer, floor, tries, &mut last) {
+                Some(routed) => return Ok(routed),
+                None => None,
+            },
+            None => {
+                first.note(Some("does not answer"));
+                Some(Either::Left(asked_first))
+            }
+        };
+        let mut asked: FuturesUnordered<_> = silent.into_iter().collect();
         loop {
             let newest = waiting.next();
             if let Some(lanes) = newest {
-                let answer = read(lanes, needed.clone());
-                asked.push(async move { (lanes, answer.await) });
+                asked.push(Either::Right(ask(lanes)));
             }
-            let next = asked.next();
-            let answered = match newest.filter(|_| waiting.peek().is_some()) {
-                None => next.await,
-                Some(lanes) => match timeout(PATIENCE, next).await {
-                    Ok(answered) => answered,
-                    Err(_) => {
-                        lanes.note(Some("does not answer"));
-                        continue;
-                    }
-                },
+            let next = patiently(asked.next(), newest.is_some() && waiting.peek().is_some()).await;
+            let Some(answered) = next else {
+                newest.inspect(|lanes| lanes.note(Some("does not answer")));
+                continue;
             };
-            let Some((lanes, answer)) = answered else {
+            let Some(answer) = answered else {
                 return Err(last.unwrap_or_else(|| self.no_such("any")));
             };
-            let serving = &lanes.served.serving;
-            let answer = answer.and_then(|(value, over)| {
-                let age = self.age_of(errand, lanes, &over, floor)?;
-                Ok(Routed { served_by: serving.clone(), value, age })
-            });
-            match answer {
-                Ok(routed) => return Ok(routed),
-                Err(miss) => {
-                    let error = self.refusal(errand, miss, &serving.name);
-                    tries.missed.push((serving.id, error.to_string()));
-                    // Being behind is worth more to the client than being away.
-                    if !matches!(
-                        last,
-                        Some(StoreError::TooStale { .. } | StoreError::TooOld { .. })
-                    ) {
-                        last = Some(error);
-                    }
+            if let Some(routed) = self.judge(errand, answer, floor, tries, &mut last) {
+                return Ok(routed);
+            }
+        }
+    }
+
+    /// The answer of a partition, if it serves; else why it does not is noted.
+    fn judge<T>(
+        &self,
+        errand: &Errand<'_>,
+        (lanes, answer): (&Lanes, Result<(T, Over), Miss>),
+        floor: Option<Duration>,
+        tries: &mut Tries,
+        last: &mut Option<StoreError>,
+    ) -> Option<Routed<T>> {
+        let serving = &lanes.served.serving;
+        let judged = answer.and_then(|(value, over)| {
+            let age = self.age_of(errand, lanes, &over, floor)?;
+            Ok(Routed { served_by: serving.clone(), value, age })
+        });
+        match judged {
+            Ok(routed) => Some(routed),
+            Err(miss) => {
+                let error = self.refusal(errand, miss, &serving.name);
+                tries.missed.push((serving.id, error.to_string()));
+                // Being behind is worth more to the client than being away.
+                if !matches!(last, Some(StoreError::TooStale { .. } | StoreError::TooOld { .. })) {
+                    *last = Some(error);
                 }
+                None
             }
         }
     }
@@ -263,6 +287,11 @@ impl Store {
     pub(super) async fn pull(&self) {
         drop(self.sync.run(PULL_WAIT).await);
     }
+}
+
+/// Waits for an answer: where there are others to ask, for [`PATIENCE`] at most.
+async fn patiently<T>(answer: impl Future<Output = T>, has_others: bool) -> Option<T> {
+    if has_others { timeout(PATIENCE, answer).await.ok() } else { Some(answer.await) }
 }
 
 /// The partitions that master slots.

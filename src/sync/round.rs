@@ -117,8 +117,8 @@ impl Round {
     }
 
     /// Time.
-    pub fn clock(&self) -> &dyn Clock {
-        self.clock.as_ref()
+    pub const fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
     }
 
     /// How long logs are kept for followers.

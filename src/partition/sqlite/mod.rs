@@ -64,6 +64,9 @@ const STATEMENTS_MAX: usize = 64;
 const CACHE_KIB: i64 = 8 * 1024;
 /// A log that one great transaction blew up is cut back to this at the next checkpoint.
 const LOG_BYTES_KEPT: i64 = 64 * 1024 * 1024;
+/// Pages in the log file, 32 MiB, at which they are copied into the database: with SQLite's own
+/// thousand, a few commits of random keys fill it, and the same pages are copied again and again.
+const LOG_PAGES_COPIED: i64 = 8000;
 /// How often the switch to the write-ahead log is tried while another process is about the same.
 const SWITCHES_MAX: usize = 16;
 
@@ -211,6 +214,7 @@ fn configure(connection: &Connection) -> Result<()> {
         ("cell_size_check", 1),
         ("cache_size", -CACHE_KIB),
         ("journal_size_limit", LOG_BYTES_KEPT),
+        ("wal_autocheckpoint", LOG_PAGES_COPIED),
     ] {
         connection.pragma_update(None, name, value).map_err(|error| failure(name, error))?;
     }
