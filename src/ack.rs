@@ -16,7 +16,8 @@ pub fn push(target: &mut dyn Partition, row: &Record, topology: &Topology) -> Re
     if status.epoch < topology.epoch() && Rule::RaiseClock.in_force() {
         target.raise(topology.epoch())?;
     }
-    let push = Push { row: row.clone(), epoch: topology.epoch(), reseed: status.reseed };
+    let (row, cuts) = (row.clone(), topology.cuts());
+    let push = Push { row, epoch: topology.epoch(), reseed: status.reseed, cuts };
     target.push(&push)
 }
 

@@ -27,6 +27,7 @@ pub mod sync;
 pub mod cli;
 pub mod client;
 pub mod config;
+pub mod failover;
 pub mod feed;
 pub mod frontends;
 pub mod http;

@@ -115,6 +115,26 @@ pub enum Rule {
     /// A topology is acted on only when it is chosen: read by a quorum, never from one acceptor
     /// (H18).
     QuorumRead,
+    /// What merging drops of a late row goes to the ledger, in the same transaction (H15).
+    LateKept,
+    /// A new master gives early rows of its slots versions of its own (H11).
+    Reissue,
+    /// An unplanned takeover first fences so many that every majority-acknowledged write is on one
+    /// of them; a planned one the old master (H12).
+    FenceFirst,
+    /// Until a change of the voters is settled, a takeover fences enough of those before, too (K5).
+    FenceBefore,
+    /// A successor covers whoever was fenced, for all origins, early rows included, before it takes
+    /// over (H14).
+    CatchUp,
+    /// A front end that meets a clock above the register proposes the same assignment under that
+    /// epoch (H13).
+    Unfence,
+    /// A change of the voters is settled once all data voters have what any of them had (K5).
+    SettleCovers,
+    /// What a retired partition holds beyond an active voter goes to the ledger before it is
+    /// emptied (K4).
+    RetiredKept,
     /// Who has to accept a topology, the document itself says, with the voters before it (H18).
     OwnElectorate,
 }
@@ -171,6 +191,14 @@ impl Rule {
         Self::AcceptRaise,
         Self::QuorumRead,
         Self::OwnElectorate,
+        Self::LateKept,
+        Self::Reissue,
+        Self::FenceFirst,
+        Self::FenceBefore,
+        Self::CatchUp,
+        Self::Unfence,
+        Self::SettleCovers,
+        Self::RetiredKept,
     ];
 
     /// Whether the rule holds. Constant, but for builds with feature `ablation`.

@@ -23,6 +23,7 @@ use datastore::partition::{
     Refusal, ReseedNumber, ReseedStep, Result, SCHEMA_VERSION, Status, Trim,
 };
 use datastore::record::{Body, Key, Record, Space};
+use datastore::topology::cut::Cuts;
 use datastore::topology::{Role, Topology};
 use datastore::vector::Vector;
 use datastore::version::{Epoch, PartitionId, Seq, SetId, Version};
@@ -322,7 +323,7 @@ impl World {
     fn push(&mut self, to: usize) {
         let (from, key) = (self.somebody(), self.key());
         let Some(row) = self.row(from, &key) else { return };
-        let push = Push { row, epoch: self.epoch(to), reseed: self.number(to) };
+        let push = Push { row, epoch: self.epoch(to), reseed: self.number(to), cuts: Cuts::NONE };
         let result = self.pairs[to].ask(&push, |partition| partition.push(&push));
         self.saw(result, |()| Some("push"));
     }

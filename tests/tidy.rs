@@ -32,6 +32,7 @@ const MODULES: &[&str] = &[
     "age",
     "lane",
     "sync",
+    "failover",
     "jobs",
     "feed",
     "upkeep",

@@ -55,16 +55,48 @@ pub fn open(partition: &mut dyn Partition, topology: &Topology) -> Result<()> {
     Ok(())
 }
 
+/// Whether early rows of the partition's slots can be those of somebody who had them before.
+pub fn may_reissue(id: PartitionId, topology: &Topology) -> bool {
+    topology.epoch() > Epoch::FIRST && topology.slots_of(id) > 0 && Rule::Reissue.in_force()
+}
+
+/// What comes before the first write under an epoch that is new to a connection: early rows of the
+/// partition's slots, which may be in no log of a living origin, are given versions of its own
+/// (H11). Costs one small read where there are none. Returns how many there were.
+pub fn begin(partition: &mut dyn Partition, id: PartitionId, topology: &Topology) -> Result<usize> {
+    if !may_reissue(id, topology) {
+        return Ok(0);
+    }
+    let slots = topology.owned_by(id);
+    let status = partition.status()?;
+    let early = |(origin, head)| origin != id && head > status.vector.get(origin);
+    if !status.heads.iter().any(early) {
+        return Ok(0);
+    }
+    if status.epoch < topology.epoch() && Rule::RaiseClock.in_force() {
+        partition.raise(topology.epoch())?;
+    }
+    let mut rows = 0;
+    loop {
+        let reissued = partition.reissue(topology.epoch(), &slots)?;
+        rows += reissued.rows;
+        if !reissued.more {
+            return Ok(rows);
+        }
+    }
+}
+
 /// Commits `writes` at the partition `id`, an answer for each. Where the clock is above the
 /// topology, it is refreshed once, over the same connection, and the writes are tried once more.
+/// `begun`: the epoch under which the connection was last written over.
 pub fn commit_refreshing(
     partition: &mut dyn Partition,
     id: PartitionId,
     topology: &Topology,
-    writes: &[Write],
+    (begun, writes): (&mut Option<Epoch>, &[Write]),
     refresh: impl FnOnce(&mut dyn Partition) -> Option<Arc<Topology>>,
 ) -> Vec<Result<Outcome, BatchError>> {
-    let answers = commit(partition, id, topology, writes);
+    let answers = commit_begun(partition, id, topology, begun, writes);
     let fenced =
         |answer: &Result<Outcome, BatchError>| matches!(answer, Err(BatchError::Fenced { .. }));
     if !answers.iter().any(fenced) {
@@ -72,9 +104,34 @@ pub fn commit_refreshing(
     }
     match refresh(partition) {
         // A batch is one transaction: fenced means that nothing of it was written.
-        Some(fresh) if fresh.epoch() > topology.epoch() => commit(partition, id, &fresh, writes),
+        Some(fresh) if fresh.epoch() > topology.epoch() => {
+            commit_begun(partition, id, &fresh, begun, writes)
+        }
         Some(_) | None => answers,
     }
+}
+
+/// Commits; first under an epoch that is new to the connection what [`begin`] does.
+fn commit_begun(
+    partition: &mut dyn Partition,
+    id: PartitionId,
+    topology: &Topology,
+    begun: &mut Option<Epoch>,
+    writes: &[Write],
+) -> Vec<Result<Outcome, BatchError>> {
+    if *begun != Some(topology.epoch()) {
+        if let Err(error) = begin(partition, id, topology) {
+            let error = if let PartitionError::Refused(Refusal::Fenced { clock }) = error {
+                BatchError::Fenced { clock }
+            } else {
+                // Whatever became of the early rows: the writes were not sent.
+                BatchError::NotWritten(Arc::new(error))
+            };
+            return writes.iter().map(|_| Err(error.clone())).collect();
+        }
+        *begun = Some(topology.epoch());
+    }
+    commit(partition, id, topology, writes)
 }
 
 /// Commits `writes` at the partition `id` in one transaction under `topology`; an answer for each.

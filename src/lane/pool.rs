@@ -28,11 +28,12 @@ use crate::partition::upkeep::{
 };
 use crate::partition::{
     Applied, Beginning, Chunk, Fetched, Get, Identity, Listing, Page, PageRequest, Partition,
-    PartitionError, Push, Range, ReseedNumber, ReseedStep, Result, Status, Trim, Trimmed,
+    PartitionError, Push, Range, Reissued, ReseedNumber, ReseedStep, Result, Status, Trim, Trimmed,
 };
-use crate::record::Key;
+use crate::record::{Key, Record};
+use crate::topology::cut::SlotSet;
 use crate::topology::{Incarnation, Topology};
-use crate::version::{Epoch, RunId};
+use crate::version::{Epoch, PartitionId, RunId};
 use crate::write::{Outcome, Write};
 
 /// How long a connection may be idle before it is made anew: below what servers and firewalls
@@ -213,6 +214,10 @@ impl Partition for Pooled {
         self.ask(|partition| partition.commit(epoch, writes))
     }
 
+    fn reissue(&mut self, epoch: Epoch, slots: &SlotSet) -> Result<Reissued> {
+        self.ask(|partition| partition.reissue(epoch, slots))
+    }
+
     fn push(&mut self, push: &Push) -> Result<()> {
         self.ask(|partition| partition.push(push))
     }
@@ -281,8 +286,16 @@ impl Partition for Pooled {
         self.ask(|partition| partition.conflicts(after, max))
     }
 
+    fn keep(&mut self, rows: &[Record]) -> Result<()> {
+        self.ask(|partition| partition.keep(rows))
+    }
+
     fn begin_anew(&mut self, identity: &Identity, from: Beginning) -> Result<()> {
         self.ask(|partition| partition.begin_anew(identity, from))
+    }
+
+    fn forget(&mut self, id: PartitionId) -> Result<()> {
+        self.ask(|partition| partition.forget(id))
     }
 
     fn set_aside(&mut self) -> Result<()> {

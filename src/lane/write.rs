@@ -13,7 +13,7 @@ use super::{Connect, DEAD_AT_ONCE, Deadline, LaneError, LaneLimits};
 use crate::clock::Clock;
 use crate::partition::Partition;
 use crate::topology::Topology;
-use crate::version::PartitionId;
+use crate::version::{Epoch, PartitionId};
 use crate::write::{Outcome, Write};
 
 type Answer = Result<Outcome, LaneError>;
@@ -108,6 +108,13 @@ impl Drop for WriteLane {
     }
 }
 
+/// A connection that was opened for writing.
+struct Open {
+    partition: Box<dyn Partition + Send>,
+    /// The epoch under which it was last written over.
+    begun: Option<Epoch>,
+}
+
 /// What the lane's thread owns.
 struct Lane {
     parts: WriteLaneParts,
@@ -118,7 +125,7 @@ struct Lane {
 
 impl Lane {
     fn run(&mut self) {
-        let mut connection: Option<Box<dyn Partition + Send>> = None;
+        let mut connection: Option<Open> = None;
         while let Some(batch) = self.next_batch() {
             let (due, late) = self.split_late(batch);
             for request in late {
@@ -173,7 +180,7 @@ impl Lane {
 
     fn commit(
         &self,
-        connection: &mut Option<Box<dyn Partition + Send>>,
+        connection: &mut Option<Open>,
         writes: &[Write],
     ) -> Vec<Result<Outcome, BatchError>> {
         let stood_idle = connection.is_some();
@@ -194,7 +201,7 @@ impl Lane {
 
     fn try_commit(
         &self,
-        connection: &mut Option<Box<dyn Partition + Send>>,
+        connection: &mut Option<Open>,
         writes: &[Write],
     ) -> Vec<Result<Outcome, BatchError>> {
         let topology = self.parts.topology.load_full();
@@ -206,8 +213,9 @@ impl Lane {
             },
         };
         let refresh = |partition: &mut dyn Partition| self.refresh(partition);
-        let answers =
-            batch::commit_refreshing(open.as_mut(), self.parts.id, &topology, writes, refresh);
+        let (partition, id) = (open.partition.as_mut(), self.parts.id);
+        let batch = (&mut open.begun, writes);
+        let answers = batch::commit_refreshing(partition, id, &topology, batch, refresh);
         let in_doubt = answers.iter().any(|answer| match answer {
             Err(BatchError::NotWritten(error) | BatchError::OutcomeUnknown(error)) => {
                 !error.keeps_connection()
@@ -220,11 +228,11 @@ impl Lane {
         answers
     }
 
-    fn open(&self, topology: &Topology) -> Result<Box<dyn Partition + Send>, BatchError> {
+    fn open(&self, topology: &Topology) -> Result<Open, BatchError> {
         let failed = |error| BatchError::NotWritten(Arc::new(error));
-        let mut open = self.parts.connect.connect().map_err(failed)?;
-        batch::open(open.as_mut(), topology).map_err(failed)?;
-        Ok(open)
+        let mut partition = self.parts.connect.connect().map_err(failed)?;
+        batch::open(partition.as_mut(), topology).map_err(failed)?;
+        Ok(Open { partition, begun: None })
     }
 
     /// The topology that the partition stores, put in place if it is later than the front end's.

@@ -26,6 +26,7 @@
 pub mod acceptor;
 pub mod beat;
 pub mod engine;
+mod error;
 pub mod memory;
 pub mod mysql;
 pub mod sqlite;
@@ -39,10 +40,12 @@ use bytes::Bytes;
 
 use self::acceptor::{Acceptor, Ballot};
 use self::beat::Beat;
+pub use self::error::{PartitionError, Refusal, Source};
 use self::upkeep::{
     Conflict, ConflictPlace, Digest, Expired, Inspection, Repair, Repaired, Stride, Survey,
 };
 use crate::record::{Key, Record, Space};
+use crate::topology::cut::{Cuts, SlotSet};
 use crate::topology::{Incarnation, Topology};
 use crate::vector::Vector;
 use crate::version::{Epoch, PartitionId, RunId, Seq, SetId, Version};
@@ -113,6 +116,8 @@ pub struct Push {
     pub epoch: Epoch,
     /// The target's reseed number when the push began.
     pub reseed: ReseedNumber,
+    /// The cuts of that topology: which rows are late.
+    pub cuts: Cuts,
 }
 
 /// A point read.
@@ -251,6 +256,9 @@ pub struct Page {
     pub rows: Vec<Record>,
     /// Whether the limits cut it: there is more to read.
     pub cut: bool,
+    /// The cuts of the topology that it is carried under: which rows are late. None are known where
+    /// it is read.
+    pub cuts: Cuts,
 }
 
 impl Page {
@@ -274,6 +282,15 @@ pub struct Applied {
     pub bytes: usize,
     /// Whether anything at all was written.
     pub changed: bool,
+}
+
+/// What came of re-issuing early rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reissued {
+    /// Rows that have a version of this partition's own now.
+    pub rows: usize,
+    /// Whether there may be more.
+    pub more: bool,
 }
 
 /// Moves the floors.
@@ -327,154 +344,6 @@ pub enum ReseedStep {
     },
 }
 
-/// Why a partition would not do what was asked: nothing has changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The clock's epoch is not that of the request.
-    #[error("fenced: the partition's clock is at epoch {clock}")]
-    Fenced {
-        /// The epoch of the clock.
-        clock: Epoch,
-    },
-    /// A cursor is below where the page started.
-    #[error("the page starts above the cursor of origin {origin}: another pass was here")]
-    CursorMoved {
-        /// Whose cursor.
-        origin: PartitionId,
-    },
-    /// The source is below a floor of the target.
-    #[error("the source is below the floor of origin {origin}: it never saw what was collected")]
-    SourceBelowFloor {
-        /// Whose floor.
-        origin: PartitionId,
-    },
-    /// The reader is below a floor of this partition.
-    #[error("the position is below the floor of origin {origin}: its log has been trimmed")]
-    BelowFloor {
-        /// Whose floor.
-        origin: PartitionId,
-    },
-    /// A reseed began in between, or is under way.
-    #[error("the partition is being reseeded, or was since the request began")]
-    Reseeding,
-    /// The server was restarted since.
-    #[error("the server has been restarted since the connection was made")]
-    RunEnded,
-    /// 44 bits of sequence are used up.
-    #[error("the partition has given its last sequence number")]
-    SequenceExhausted,
-    /// A higher ballot was promised, or accepted, since.
-    #[error("outbid: the acceptor has promised round {}", promised.round)]
-    Outbid {
-        /// What it has promised.
-        promised: Ballot,
-    },
-    /// The acceptor is not the one that the topology lists: it may have forgotten its promises.
-    #[error("the acceptor has another incarnation than the topology lists")]
-    OtherIncarnation,
-    /// The database holds nothing.
-    #[error("the database holds no partition; run `datastore init`")]
-    Empty,
-}
-
-/// An error of the outside world, boxed where the engine's type is nobody else's business.
-pub type Source = Box<dyn std::error::Error + Send + Sync>;
-
-/// Why a transaction did not come to its end.
-#[derive(Debug, thiserror::Error)]
-pub enum PartitionError {
-    /// It would not: nothing has changed.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// It could not be asked: nothing has changed.
-    #[error("the partition cannot be reached")]
-    Unreachable(#[source] Source),
-    /// It was asked and did not answer: anything may have happened.
-    #[error("the partition did not answer; what was asked may have happened")]
-    OutcomeUnknown(#[source] Source),
-    /// Locked by others for too long: nothing has changed.
-    #[error("the partition is busy")]
-    Busy(#[source] Source),
-    /// No room: nothing has changed.
-    #[error("the partition has no room left")]
-    Full(#[source] Source),
-    /// It serves reads and takes no writes, because somebody set it so: nothing has changed.
-    #[error("the partition is set read only: make its server, or its file, writable again")]
-    ReadOnly(#[source] Source),
-    /// It answers, and it is not the database that was configured: nothing has changed.
-    #[error("the database is not the configured partition")]
-    Foreign(#[source] Source),
-    /// One row is not what was stored: nothing has changed, and all other rows are as they were.
-    #[error("row {key:?} is damaged: {what}")]
-    DamagedRow {
-        /// Which row.
-        key: Key,
-        /// What contradicts.
-        what: String,
-    },
-    /// What is stored contradicts itself.
-    #[error("the partition is damaged: {what}")]
-    Damaged {
-        /// What contradicts.
-        what: String,
-    },
-    /// The engine refused a statement: nothing has changed.
-    #[error("the engine refused `{statement}`")]
-    Engine {
-        /// The name of the statement.
-        statement: &'static str,
-        /// What the engine said.
-        #[source]
-        source: Source,
-    },
-}
-
-impl PartitionError {
-    /// Whether the connection is still good for another transaction.
-    pub const fn keeps_connection(&self) -> bool {
-        match self {
-            Self::Refused(Refusal::RunEnded) | Self::Unreachable(_) | Self::OutcomeUnknown(_) => {
-                false
-            }
-            Self::Refused(_)
-            | Self::Busy(_)
-            | Self::DamagedRow { .. }
-            | Self::Full(_)
-            | Self::ReadOnly(_) => true,
-            Self::Foreign(_) | Self::Damaged { .. } | Self::Engine { .. } => false,
-        }
-    }
-
-    /// Whether the way to the partition broke: over a new connection it may be otherwise at once.
-    pub const fn lost_connection(&self) -> bool {
-        matches!(
-            self,
-            Self::Unreachable(_) | Self::OutcomeUnknown(_) | Self::Refused(Refusal::RunEnded)
-        )
-    }
-
-    /// What is wrong, in words that anybody may read: nothing of hosts, users or statements.
-    pub const fn in_public(&self) -> &'static str {
-        match self {
-            Self::Refused(_) => "refused",
-            Self::Unreachable(_) => "unreachable",
-            Self::OutcomeUnknown(_) => "does not answer",
-            Self::Foreign(_) => "is another database",
-            Self::Busy(_) => "busy",
-            Self::Full(_) => "full",
-            Self::ReadOnly(_) => "read only",
-            Self::DamagedRow { .. } => "a row is damaged",
-            Self::Damaged { .. } => "damaged",
-            Self::Engine { .. } => "refuses a statement",
-        }
-    }
-
-    /// Whether nothing was changed for certain.
-    pub const fn is_without_effect(&self) -> bool {
-        !matches!(self, Self::OutcomeUnknown(_))
-    }
-}
-
 /// The result of a transaction.
 pub type Result<T, E = PartitionError> = std::result::Result<T, E>;
 
@@ -501,6 +370,11 @@ pub trait Partition {
     /// Group commit under `epoch`: fence and sequence, evaluation in order, rows and log entries.
     /// An outcome per write.
     fn commit(&mut self, epoch: Epoch, writes: &[Write]) -> Result<Vec<Outcome>>;
+
+    /// Gives early rows of `slots` that are still current versions of its own, under `epoch`: what
+    /// was acknowledged by a majority and is in no log of a living origin is in this one from here
+    /// on (H11). At most some hundred at once.
+    fn reissue(&mut self, epoch: Epoch, slots: &SlotSet) -> Result<Reissued>;
 
     /// Takes a row ahead of the log, with its entry; returns once it is held here.
     fn push(&mut self, push: &Push) -> Result<()>;
@@ -555,12 +429,19 @@ pub trait Partition {
     /// The ledger, in the order of keys and versions: at most `max` after `after`.
     fn conflicts(&mut self, after: Option<&ConflictPlace>, max: usize) -> Result<Vec<Conflict>>;
 
+    /// Adds rows to the ledger; one that stands there already is left alone.
+    fn keep(&mut self, rows: &[Record]) -> Result<()>;
+
     /// Makes it part of a new set, whatever it was part of: as the backup that the set begins with,
     /// or emptied under the set's name and marked as reseeding, to be made anew from that.
     fn begin_anew(&mut self, identity: &Identity, from: Beginning) -> Result<()>;
 
     /// Sets it aside: from here on it serves nothing and takes nothing until it begins anew.
     fn set_aside(&mut self) -> Result<()>;
+
+    /// Forgets all it holds and whose it is, if it still is partition `id`: an empty database
+    /// stays, which may be founded anew.
+    fn forget(&mut self, id: PartitionId) -> Result<()>;
 
     /// What its acceptor has promised and accepted. Not yet durable: see [`Partition::barrier`].
     fn acceptor(&mut self) -> Result<Acceptor>;

@@ -186,6 +186,8 @@ pub trait Tables: AcceptorTable + Beats {
 
     /// Removes all rows, log entries and cursors; the ledger stays.
     fn clear(&mut self) -> Result<()>;
+    /// Removes whatever [`Tables::clear`] leaves: the ledger, and whose database it is.
+    fn erase(&mut self) -> Result<()>;
 }
 
 /// A connection that can run transactions. Whoever offers this is a [`super::Partition`].

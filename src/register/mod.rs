@@ -100,6 +100,14 @@ impl Proposer {
         Self { id, round: 1, known: hint, chosen: None, durable: BTreeMap::new() }
     }
 
+    /// One with the same knowledge under another id: two that run at once never share one.
+    #[must_use]
+    pub fn again(&self, id: u64) -> Self {
+        let Self { round, known, chosen, durable, .. } = self;
+        let (known, chosen, durable) = (known.clone(), chosen.clone(), durable.clone());
+        Self { id, round: *round, known, chosen, durable }
+    }
+
     /// The newest value that this proposer knows to be chosen.
     pub const fn chosen(&self) -> Option<&Topology> {
         self.chosen.as_ref()

@@ -206,6 +206,7 @@ impl Pages {
         }
         barriers.pass(source, &page.source).map_err(PullError::Source)?;
         check_topology(&page, topology)?;
+        page.cuts = topology.cuts();
         Ok(Step::Page(Box::new(page)))
     }
 }

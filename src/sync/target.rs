@@ -20,7 +20,7 @@ use super::pass::{self, PageLimits, Pages, Pull, PullError, Pulled, Step};
 use super::reseed::{self, ReseedError, Seed};
 use super::round::{Member, PATIENCE, Round, SILENCE_MAX, chain};
 use super::standings::Standing;
-use crate::lane::DEAD_AT_ONCE;
+use crate::lane::{DEAD_AT_ONCE, batch};
 use crate::partition::{
     Partition, PartitionError, Refusal, ReseedNumber, ReseedStep, Result, Status,
 };
@@ -97,6 +97,7 @@ impl Target {
         };
         if let Some(standing) = standing {
             self.note_lags(&standing, &sources);
+            self.reissue_early(&standing);
         }
         for id in self.lines.keys() {
             self.round.note((self.member.id, Some(*id)), |row| row.seeding = false);
@@ -383,6 +384,30 @@ impl Target {
             });
         }
         Err(ReseedError::Target(Refusal::Reseeding.into()))
+    }
+
+    /// A pass may have brought early rows of the target's own slots, which nobody else will ever
+    /// have in a log that goes on (H11).
+    fn reissue_early(&mut self, standing: &Status) {
+        let (id, topology) = (self.member.id, self.round.topology());
+        let early = |(origin, head)| origin != id && head > standing.vector.get(origin);
+        let may_have = !id.is_copy() && standing.heads.iter().any(early);
+        if !may_have || !batch::may_reissue(id, &topology) {
+            return;
+        }
+        let reissued = self.with(|target| {
+            batch::open(target, &topology)?;
+            batch::begin(target, id, &topology)
+        });
+        match reissued {
+            Ok(0) => {}
+            Ok(rows) => {
+                tracing::info!(partition = %self.member.name, rows, "early rows taken over")
+            }
+            Err(error) => {
+                tracing::debug!(partition = %self.member.name, error = chain(&error), "later");
+            }
+        }
     }
 
     /// How much of each source's own writes the target lacks, as far as is known, and since when at

@@ -163,6 +163,11 @@ impl Cuts {
         self.0.is_none()
     }
 
+    /// Whether a row of this version may be late, whoever wrote it.
+    pub fn may_make_late(&self, version: Version) -> bool {
+        self.iter().any(|cut| version > cut.upto && version.epoch() < cut.epoch)
+    }
+
     /// Whether a row is late.
     pub fn make_late(&self, row: &Record) -> bool {
         self.iter().any(|cut| cut.makes_late(row))

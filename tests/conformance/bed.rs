@@ -13,6 +13,7 @@ use datastore::partition::{
     Push, Refusal, ReseedNumber, Result, SCHEMA_VERSION,
 };
 use datastore::record::{Body, Key, Record, Space};
+use datastore::topology::cut::Cuts;
 use datastore::topology::{Role, Topology};
 use datastore::vector::Vector;
 use datastore::version::{Epoch, PartitionId, RunId, Seq, SetId, Version};
@@ -94,6 +95,11 @@ impl Bed {
         let mut connection = engine.connect().unwrap();
         connection.found(&identity(id)).unwrap();
         connection.open_lane().unwrap();
+        self.home(engine, connection)
+    }
+
+    /// A database of this bed that is open.
+    pub fn home(&self, engine: Box<dyn Engine>, connection: Box<dyn Partition + Send>) -> Home {
         Home { engine, connection, _directory: Arc::clone(&self.directory) }
     }
 }
@@ -168,7 +174,7 @@ pub fn entry(row: &Record) -> Entry {
 }
 
 pub fn push(row: Record) -> Push {
-    Push { row, epoch: Epoch::FIRST, reseed: ReseedNumber(0) }
+    Push { row, epoch: Epoch::FIRST, reseed: ReseedNumber(0), cuts: Cuts::NONE }
 }
 
 /// Everything above `from`, early entries and rows included.

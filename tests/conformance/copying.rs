@@ -4,6 +4,7 @@ use datastore::partition::{
     Entry, Origins, Page, PageRequest, Push, Refusal, ReseedNumber, Segment,
 };
 use datastore::record::Record;
+use datastore::topology::cut::Cuts;
 use datastore::vector::Vector;
 use datastore::version::{Epoch, PartitionId, Version};
 use datastore::write::Write;
@@ -24,7 +25,7 @@ fn page_of(source: &mut Home, rows: Vec<Record>) -> Page {
     let end = rows.iter().map(|row| row.version).max().unwrap_or(Version::ZERO);
     let segment = Segment { origin: PartitionId(2), from: Version::ZERO, end, claim: end };
     let entries = rows.iter().map(entry).collect();
-    Page { source: status, segments: vec![segment], entries, rows, cut: false }
+    Page { source: status, segments: vec![segment], entries, rows, cut: false, cuts: Cuts::NONE }
 }
 
 #[apply(engines)]
@@ -248,6 +249,7 @@ fn a_push_under_an_older_epoch_or_reseed_is_refused(kind: Kind) {
         row: row("k", 2, version(1, 1), Some("v")),
         epoch: epoch(number),
         reseed: ReseedNumber(reseed),
+        cuts: Cuts::NONE,
     };
     let refused = refusal(home.connection.push(&at(2, 0)));
     assert_eq!(refused, Refusal::Fenced { clock: epoch(3) }, "H12");

@@ -8,6 +8,7 @@ mod beating;
 mod bed;
 mod bytes;
 mod copying;
+mod failover;
 mod keeping;
 mod opening;
 mod reading;

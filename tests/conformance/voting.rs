@@ -77,14 +77,14 @@ fn accepting_an_epoch_fences_below_it(kind: Kind) {
 }
 
 /// Three partitions, some of them out of reach.
-struct Three {
-    homes: Vec<Home>,
-    away: Vec<PartitionId>,
+pub struct Three {
+    pub homes: Vec<Home>,
+    pub away: Vec<PartitionId>,
     asked: usize,
 }
 
 impl Three {
-    fn new(bed: &Bed) -> Self {
+    pub fn new(bed: &Bed) -> Self {
         Self { homes: (1..=3).map(|n| bed.partition(n)).collect(), away: Vec::new(), asked: 0 }
     }
 }
@@ -99,13 +99,16 @@ impl Reach for Three {
         if self.away.contains(&voter.id) {
             return Err(PartitionError::Unreachable("away".into()));
         }
-        work(self.homes[usize::from(voter.id.0) - 1].connection.as_mut())
+        match self.homes.get_mut(usize::from(voter.id.0) - 1) {
+            Some(home) => work(home.connection.as_mut()),
+            None => Err(PartitionError::Unreachable("not made yet".into())),
+        }
     }
 }
 
-const A: PartitionId = PartitionId(1);
-const B: PartitionId = PartitionId(2);
-const C: PartitionId = PartitionId(3);
+pub const A: PartitionId = PartitionId(1);
+pub const B: PartitionId = PartitionId(2);
+pub const C: PartitionId = PartitionId(3);
 
 #[apply(engines)]
 fn what_one_has_changed_every_other_reads(kind: Kind) {

@@ -5,6 +5,7 @@ use datastore::partition::engine::Engine;
 use datastore::partition::{Get, PageRequest, PartitionError, Push, Range, ReseedNumber, Trim};
 use datastore::partition::{Origins, Partition, Result};
 use datastore::record::{Record, Space};
+use datastore::topology::cut::{Cuts, SlotSet};
 use datastore::vector::Vector;
 use datastore::version::{Epoch, PartitionId, Seq, Version};
 use datastore::write::Write;
@@ -158,14 +159,19 @@ fn works() -> Vec<(&'static str, Work)> {
         let version = Version::new(Epoch::FIRST, Seq::new(5).unwrap());
         Record { key: key("pushed"), version, origin: PartitionId(2), body: None }
     }
+    fn push() -> Push {
+        Push { row: row(), epoch: Epoch::FIRST, reseed: ReseedNumber(0), cuts: Cuts::NONE }
+    }
     vec![
+        ("keep", |p| p.keep(&[row()])),
+        ("reissue", |p| p.reissue(Epoch::FIRST, &SlotSet::EMPTY).map(drop)),
         ("identity", |p| p.identity().map(drop)),
         ("found", |p| p.found(&crate::bed::identity()).map(drop)),
         ("status", |p| p.status().map(drop)),
         ("open lane", |p| p.open_lane().map(drop)),
         ("raise", |p| p.raise(Epoch::FIRST)),
         ("delete", |p| p.commit(Epoch::FIRST, &[Write::delete(key("k"))]).map(drop)),
-        ("push", |p| p.push(&Push { row: row(), epoch: Epoch::FIRST, reseed: ReseedNumber(0) })),
+        ("push", |p| p.push(&push())),
         ("get", |p| p.get(&Get { keys: &[key("k"), key("l")], inline_bytes_max: 9 }).map(drop)),
         ("list", |p| {
             let (prefix, value_bytes_max) = ("k".into(), Some(100));

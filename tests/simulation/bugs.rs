@@ -11,10 +11,11 @@ use datastore::partition::upkeep::{
 };
 use datastore::partition::{
     Applied, Beginning, Chunk, Fetched, Get, Identity, Listing, Page, PageRequest, Partition, Push,
-    Range, ReseedNumber, ReseedStep, Result, Status, Trim, Trimmed,
+    Range, Reissued, ReseedNumber, ReseedStep, Result, Status, Trim, Trimmed,
 };
-use datastore::record::Key;
+use datastore::record::{Key, Record};
 use datastore::rules::Rule;
+use datastore::topology::cut::SlotSet;
 use datastore::topology::{Incarnation, Topology};
 use datastore::version::{Epoch, PartitionId, RunId, Seq, Version};
 use datastore::write::{Change, Condition, Outcome, Write};
@@ -177,6 +178,10 @@ impl Partition for Planted<'_> {
         self.link.commit(epoch, &writes.iter().map(blind).collect::<Vec<_>>())
     }
 
+    fn reissue(&mut self, epoch: Epoch, slots: &SlotSet) -> Result<Reissued> {
+        self.link.reissue(epoch, slots)
+    }
+
     fn push(&mut self, push: &Push) -> Result<()> {
         self.link.push(push)
     }
@@ -268,8 +273,16 @@ impl Partition for Planted<'_> {
         self.link.conflicts(after, max)
     }
 
+    fn keep(&mut self, rows: &[Record]) -> Result<()> {
+        self.link.keep(rows)
+    }
+
     fn begin_anew(&mut self, identity: &Identity, from: Beginning) -> Result<()> {
         self.link.begin_anew(identity, from)
+    }
+
+    fn forget(&mut self, id: PartitionId) -> Result<()> {
+        self.link.forget(id)
     }
 
     fn set_aside(&mut self) -> Result<()> {

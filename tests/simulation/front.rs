@@ -14,7 +14,7 @@ use datastore::session::Seen;
 use datastore::sync::barrier::Barriers;
 use datastore::topology::Topology;
 use datastore::vector::Vector;
-use datastore::version::{PartitionId, Version};
+use datastore::version::{Epoch, PartitionId, Version};
 use datastore::write::{Outcome, Write};
 
 /// Where the answer to a write on a lane will be.
@@ -27,6 +27,8 @@ pub struct Lane {
     pub busy: bool,
     /// The server run in which the connection was opened for writing.
     pub open: Option<u64>,
+    /// The epoch under which it was last written over.
+    pub begun: Option<Epoch>,
 }
 
 /// One front end.

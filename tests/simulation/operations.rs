@@ -15,7 +15,7 @@ use datastore::sync::pass::{self, PageLimits, Pages, Pull, PullError, Pulled, St
 use datastore::sync::{reseed, trim};
 use datastore::topology::Topology;
 use datastore::vector::Vector;
-use datastore::version::{PartitionId, Version};
+use datastore::version::{Epoch, PartitionId, Version};
 use datastore::write::{Change, Outcome, Write};
 
 use crate::bugs::{Bug, Planted};
@@ -154,8 +154,10 @@ impl LaneGuard<'_> {
             world.refresh(self.net.front);
             Some(Arc::new(world.fronts[self.net.front].topology.clone()))
         };
-        let answers =
-            batch::commit_refreshing(&mut connection, self.id, &topology, writes, refresh);
+        let mut begun = self.begun();
+        let batch = (&mut begun, writes);
+        let answers = batch::commit_refreshing(&mut connection, self.id, &topology, batch, refresh);
+        self.set_begun(begun);
         let broken = |error: &BatchError| {
             matches!(error, BatchError::NotWritten(error) | BatchError::OutcomeUnknown(error)
                 if !error.keeps_connection())
@@ -195,7 +197,17 @@ impl LaneGuard<'_> {
 
     fn set_open(&self, open: Option<u64>) {
         let mut world = self.net.world.get();
-        world.fronts[self.net.front].lanes.entry(self.id).or_default().open = open;
+        let lane = world.fronts[self.net.front].lanes.entry(self.id).or_default();
+        (lane.open, lane.begun) = (open, None);
+    }
+
+    fn begun(&self) -> Option<Epoch> {
+        self.net.world.get().fronts[self.net.front].lanes.get(&self.id)?.begun
+    }
+
+    fn set_begun(&self, begun: Option<Epoch>) {
+        let mut world = self.net.world.get();
+        world.fronts[self.net.front].lanes.entry(self.id).or_default().begun = begun;
     }
 }
 

@@ -185,6 +185,14 @@ const KEPT: &[(Rule, &str)] = &[
     (Rule::AcceptRaise, "H18: the same"),
     (Rule::QuorumRead, "H18: the same"),
     (Rule::OwnElectorate, "H18: the same"),
+    (Rule::LateKept, "H15: no history takes ownership over yet; see tests/conformance"),
+    (Rule::Reissue, "H11: the same"),
+    (Rule::FenceFirst, "H12: the same"),
+    (Rule::FenceBefore, "K5: the same"),
+    (Rule::CatchUp, "H14: the same"),
+    (Rule::Unfence, "H13: the same"),
+    (Rule::SettleCovers, "K5: the same"),
+    (Rule::RetiredKept, "K4: the same"),
 ];
 
 /// Every protective rule, taken away, is noticed: in the script of its hole, or by random

@@ -434,6 +434,11 @@ impl Tables for Transaction<'_> {
         });
         Ok(())
     }
+
+    fn erase(&mut self) -> Result<()> {
+        self.edit(|state| *state = State::default());
+        Ok(())
+    }
 }
 
 /// A row with an empty value.

@@ -569,10 +569,11 @@ impl Tables for Session<'_> {
     }
 
     fn clear(&mut self) -> Result<()> {
-        for text in &statements::CLEAR {
-            while self.text(text)?.found == statements::REMOVED_AT_ONCE {}
-        }
-        Ok(())
+        upkeep::remove_all(self, &statements::CLEAR)
+    }
+
+    fn erase(&mut self) -> Result<()> {
+        upkeep::remove_all(self, &statements::ERASE)
     }
 }
 

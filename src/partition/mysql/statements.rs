@@ -345,6 +345,13 @@ pub(super) static CLEAR: [Text; 4] = [
     text("clear change", "DELETE FROM `change` LIMIT 1000"),
     text("clear cursor", "DELETE FROM `cursor` LIMIT 1000"),
 ];
+pub(super) static ERASE: [Text; 5] = [
+    text("erase conflict", "DELETE FROM `conflict` LIMIT 1000"),
+    text("erase jump", "DELETE FROM `jump` LIMIT 1000"),
+    text("erase frontend", "DELETE FROM `frontend` LIMIT 1000"),
+    text("erase topology", "DELETE FROM `topology` LIMIT 1000"),
+    text("erase clock", "DELETE FROM `clock` LIMIT 1000"),
+];
 
 /// The statements about rows, for one of the two tables that hold some.
 pub(super) struct RowStatements {

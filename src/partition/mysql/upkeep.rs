@@ -8,7 +8,7 @@ use mysql::Value;
 
 use super::params::{bounded, bytes, row_params};
 use super::session::{Session, stored_space};
-use super::statements::{Prepared, prepared};
+use super::statements::{self, Prepared, Text, prepared};
 use super::stored::{Columns, Stored, Torn, mark};
 use crate::partition::Result;
 use crate::partition::upkeep::{
@@ -210,4 +210,12 @@ pub(super) fn conflicts(
         conflicts.extend(row.map(|row| Conflict { row, noted_ms }));
     }
     Ok(conflicts)
+}
+
+/// Runs statements that remove at most so many rows each, until nothing is left.
+pub(super) fn remove_all(session: &mut Session<'_>, texts: &[Text]) -> Result<()> {
+    for text in texts {
+        while session.text(text)?.found == statements::REMOVED_AT_ONCE {}
+    }
+    Ok(())
 }

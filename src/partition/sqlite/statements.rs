@@ -99,6 +99,13 @@ static CLEAR: [Statement; 4] = [
     statement("clear change", "DELETE FROM change"),
     statement("clear cursor", "DELETE FROM cursor"),
 ];
+static ERASE: [Statement; 5] = [
+    statement("erase conflict", "DELETE FROM conflict"),
+    statement("erase jump", "DELETE FROM jump"),
+    statement("erase frontend", "DELETE FROM frontend"),
+    statement("erase topology", "DELETE FROM topology"),
+    statement("erase clock", "DELETE FROM clock"),
+];
 
 /// As column `space` of table `change` tells the two apart.
 pub(super) const fn stored_space(space: Space) -> i64 {
@@ -508,9 +515,10 @@ impl Tables for Session<'_> {
     }
 
     fn clear(&mut self) -> Result<()> {
-        for statement in &CLEAR {
-            self.execute(statement, ())?;
-        }
-        Ok(())
+        CLEAR.iter().try_for_each(|statement| self.execute(statement, ()).map(drop))
+    }
+
+    fn erase(&mut self) -> Result<()> {
+        ERASE.iter().try_for_each(|statement| self.execute(statement, ()).map(drop))
     }
 }

@@ -110,7 +110,8 @@ pub(super) fn push(tables: &mut dyn Tables, push: &Push) -> Result<()> {
         return Ok(());
     }
     tables.put_cursors(&places.unknown(std::iter::once(row.origin)))?;
-    store_newer(tables, &clock, &places.floors, std::slice::from_ref(row), false)?;
+    let known = (&places.floors, &push.cuts);
+    store_newer(tables, &clock, known, std::slice::from_ref(row), false)?;
     if Rule::PushEntry.in_force() {
         let entry = Entry { origin: row.origin, version: row.version, key: row.key.clone() };
         tables.put_entries(&[entry])?;

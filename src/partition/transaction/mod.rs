@@ -8,6 +8,7 @@
 
 mod accept;
 mod commit;
+mod late;
 mod page;
 mod read;
 mod reseed;
@@ -22,12 +23,13 @@ use super::upkeep::{
 };
 use super::{
     Applied, Beginning, Chunk, Entry, Fetched, Get, Identity, Listing, OPENING_JUMP, Page,
-    PageRequest, Partition, PartitionError, Push, Range, Refusal, ReseedNumber, ReseedStep, Result,
-    Status, Trim, Trimmed,
+    PageRequest, Partition, PartitionError, Push, Range, Refusal, Reissued, ReseedNumber,
+    ReseedStep, Result, Status, Trim, Trimmed,
 };
-use crate::record::Key;
+use crate::record::{Key, Record};
 use crate::rules::Rule;
-use crate::topology::{Incarnation, Topology};
+use crate::topology::cut::{Cuts, SlotSet};
+use crate::topology::{Incarnation, State, Topology};
 use crate::vector::Vector;
 use crate::version::{Epoch, PartitionId, RunId, Version};
 use crate::write::{Outcome, Write};
@@ -45,7 +47,7 @@ impl<T: Transact> Partition for T {
             }
             let run = tables.run()?;
             tables.set_identity(identity, run)?;
-            if identity.partition.is_copy() {
+            if identity.partition.is_copy() || joins(identity) {
                 // It serves nothing until it was seeded for the first time.
                 let clock = tables.clock()?;
                 tables.set_clock(&ClockRow { reseeding: true, ..clock })?;
@@ -84,6 +86,15 @@ impl<T: Transact> Partition for T {
 
     fn commit(&mut self, epoch: Epoch, writes: &[Write]) -> Result<Vec<Outcome>> {
         self.writing(|tables| commit::commit(tables, epoch, writes))
+    }
+
+    fn reissue(&mut self, epoch: Epoch, slots: &SlotSet) -> Result<Reissued> {
+        // Nearly always there is none: then nobody is locked out.
+        let found = self.reading(|tables| late::early_rows(tables, slots))?;
+        if found.is_empty() {
+            return Ok(Reissued::default());
+        }
+        self.writing(|tables| late::reissue(tables, epoch, slots))
     }
 
     fn push(&mut self, push: &Push) -> Result<()> {
@@ -170,8 +181,22 @@ impl<T: Transact> Partition for T {
         self.reading(|tables| tables.conflicts(after, max))
     }
 
+    fn keep(&mut self, rows: &[Record]) -> Result<()> {
+        self.writing(|tables| tables.put_conflicts(&rows.iter().collect::<Vec<_>>()))
+    }
+
     fn begin_anew(&mut self, identity: &Identity, from: Beginning) -> Result<()> {
         self.writing(|tables| reseed::begin_anew(tables, identity, from))
+    }
+
+    fn forget(&mut self, id: PartitionId) -> Result<()> {
+        self.writing(|tables| {
+            if tables.clock()?.partition != id {
+                return Err(Refusal::Empty.into());
+            }
+            tables.clear()?;
+            tables.erase()
+        })
     }
 
     fn set_aside(&mut self) -> Result<()> {
@@ -199,6 +224,12 @@ impl<T: Transact> Partition for T {
     ) -> Result<()> {
         self.writing(|tables| accept::accept(tables, incarnation, ballot, document))
     }
+}
+
+/// Whether a partition is founded that is still to be made from another one.
+fn joins(identity: &Identity) -> bool {
+    let voter = identity.topology.voter(identity.partition);
+    voter.is_some_and(|voter| voter.state == State::Joining && voter.role.holds_data())
 }
 
 /// OPEN-1, K11: a committed transaction of the connection's own, before any key is written.
@@ -304,17 +335,19 @@ fn damaged_row(key: &Key) -> PartitionError {
 
 /// Stores the rows that are newer than what stands, with their log entries (LOG-1); returns those.
 ///
-/// A tombstone at or below the floor is collected already and stays away.
+/// A tombstone at or below the floor is collected already and stays away. A late row that is
+/// replaced, or does not come to stand, goes to the ledger.
 fn store_newer<'a>(
     tables: &mut dyn Tables,
     clock: &ClockRow,
-    floors: &Vector,
-    rows: &'a [crate::record::Record],
+    (floors, cuts): (&Vector, &Cuts),
+    rows: &'a [Record],
     with_entries: bool,
-) -> Result<Vec<&'a crate::record::Record>> {
+) -> Result<Vec<&'a Record>> {
     let keys: Vec<&Key> = rows.iter().map(|row| &row.key).collect();
     let standing = tables.versions(&keys)?;
-    let newer: Vec<&crate::record::Record> = rows
+    late::keep(tables, cuts, rows, &standing)?;
+    let newer: Vec<&Record> = rows
         .iter()
         .filter(|row| !(row.is_tombstone() && row.version <= floors.get(row.origin)))
         .filter(|row| {

@@ -14,6 +14,7 @@ use crate::partition::{
 };
 use crate::record::{Key, Record};
 use crate::rules::Rule;
+use crate::topology::cut::Cuts;
 use crate::vector::Vector;
 use crate::version::{PartitionId, Version};
 
@@ -180,6 +181,7 @@ impl Builder {
             entries: self.entries,
             rows: self.rows,
             cut: self.cut,
+            cuts: Cuts::NONE,
         }
     }
 }
@@ -214,7 +216,8 @@ pub(super) fn apply(tables: &mut dyn Tables, page: &Page, reseed: ReseedNumber) 
         .cloned()
         .collect();
     tables.put_entries(&entries)?;
-    let newer = store_newer(tables, &clock, &places.floors, &page.rows, Rule::RowEntry.in_force())?;
+    let known = (&places.floors, &page.cuts);
+    let newer = store_newer(tables, &clock, known, &page.rows, Rule::RowEntry.in_force())?;
     let moved = moved_cursors(page, &places, &clock);
     tables.put_cursors(&unknown)?;
     tables.put_cursors(&moved)?;
