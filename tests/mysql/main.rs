@@ -16,3 +16,4 @@ mod stopped;
 mod support;
 mod sync;
 mod tls;
+mod verify;

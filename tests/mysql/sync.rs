@@ -41,20 +41,21 @@ impl<E: Engine> Connect for Direct<E> {
 }
 
 /// Three masters on a server, each behind a proxy, with a read copy in memory, and one front end.
-struct Set {
-    proxies: Vec<Proxy>,
+pub struct Set {
+    pub proxies: Vec<Proxy>,
+    pub databases: Vec<String>,
     /// Past the proxies.
     direct: Vec<Connection>,
     copy: Connection,
-    members: Vec<Member>,
-    topology: Arc<ArcSwap<Topology>>,
+    pub members: Vec<Member>,
+    pub topology: Arc<ArcSwap<Topology>>,
     clock: Arc<Manual>,
     job: SyncJob,
     runtime: Runtime,
 }
 
 impl Set {
-    fn on(server: &Server) -> Self {
+    pub fn on(server: &Server) -> Self {
         Self::over([server, server, server])
     }
 
@@ -63,7 +64,8 @@ impl Set {
         let topology = Topology::found(&BTreeMap::from(roles)).unwrap();
         let clock = Arc::new(Manual::at(1_000_000_000_000));
         let time: Arc<dyn Clock> = clock.clone();
-        let (mut proxies, mut direct, mut members) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut proxies, mut databases) = (Vec::new(), Vec::new());
+        let (mut direct, mut members) = (Vec::new(), Vec::new());
         let identity = |partition| Identity {
             set: SetId(7),
             partition,
@@ -79,6 +81,7 @@ impl Set {
             let proxy = Proxy::to(server.port());
             let engine = Mysql::new(server.url_by(proxy.port(), &database)).with_patience(SHORT);
             proxies.push(proxy);
+            databases.push(database);
             // Of more than one front end; time is the system's: nothing here rests on it.
             let limits = LaneLimits { read_threads: 8, ..LaneLimits::default() };
             let pool = Pool::new(Arc::new(Direct(engine)), Arc::new(System::new()), limits);
@@ -93,7 +96,7 @@ impl Set {
         let topology = Arc::new(ArcSwap::from_pointee(topology));
         let job = front_end(&members, &topology, &time);
         let runtime = Builder::new_current_thread().enable_time().build().unwrap();
-        Self { proxies, direct, copy, members, topology, clock, job, runtime }
+        Self { proxies, databases, direct, copy, members, topology, clock, job, runtime }
     }
 
     /// Another front end over the same partitions.
@@ -102,7 +105,7 @@ impl Set {
         front_end(&self.members, &self.topology, &clock)
     }
 
-    fn write(&mut self, nth: usize, writes: &[Write]) {
+    pub fn write(&mut self, nth: usize, writes: &[Write]) {
         self.direct[nth].commit(Epoch::FIRST, writes).unwrap();
     }
 
@@ -112,7 +115,7 @@ impl Set {
     }
 
     /// Rounds until one is clean; what is in the way goes away by itself.
-    fn settle(&self) {
+    pub fn settle(&self) {
         let clock = System::new();
         loop {
             let report = self.round();
@@ -129,7 +132,7 @@ impl Set {
 
     /// CONV-1: all voters and the copy hold these many rows, the same.
     #[track_caller]
-    fn assert_same(&mut self, count: usize) {
+    pub fn assert_same(&mut self, count: usize) {
         let first = self.rows(0);
         assert_eq!(first.len(), count);
         for (nth, name) in NAMES.into_iter().enumerate() {

@@ -79,6 +79,8 @@ struct State {
     commands: usize,
     /// How often all was healed.
     heals: u64,
+    /// Bytes that came from the server.
+    bytes_to_client: u64,
     streams: Vec<TcpStream>,
     is_over: bool,
 }
@@ -116,6 +118,7 @@ impl Proxy {
             has_struck: false,
             commands: 0,
             heals: 0,
+            bytes_to_client: 0,
             streams: Vec::new(),
             is_over: false,
         };
@@ -185,6 +188,11 @@ impl Proxy {
     /// How many commands were sent since the last call of [`Proxy::strike_at`].
     pub fn commands(&self) -> usize {
         self.shared.state().commands
+    }
+
+    /// How many bytes came from the server so far.
+    pub fn bytes_to_client(&self) -> u64 {
+        self.shared.state().bytes_to_client
     }
 
     /// Cuts every connection.
@@ -342,6 +350,7 @@ impl Link {
     fn pass_on(&mut self, fate: &Mutex<Fate>) {
         let mut buffer = vec![0; 64 << 10];
         while let Ok(read @ 1..) = self.from.read(&mut buffer) {
+            self.shared.state().bytes_to_client += read as u64;
             let fate = *fate.lock().unwrap_or_else(PoisonError::into_inner);
             match fate {
                 Fate::Passed => {}
