@@ -218,16 +218,16 @@ pub enum FoundingError {
     },
     /// An older copy of a partition's database stands in its place.
     #[error(
-        "the database of partition `{name}` is an older copy of it: it has given versions up to \
-         {clock}, and others hold its {known}; put the right one back, or begin a new set with \
-         `datastore init --restored`"
+        "the database of partition `{name}` is an older copy of it: others hold its version {known}, \
+         which it has never given, though it is at {clock}; put the right one back, or begin a new \
+         set with `datastore init --restored`"
     )]
     PutBack {
         /// Whose database.
         name: String,
         /// The last version that it knows to have given.
         clock: Version,
-        /// A later one that another partition holds.
+        /// One that another partition holds and it has never given.
         known: Version,
     },
     /// There is no set, and none may be founded.

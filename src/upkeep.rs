@@ -14,9 +14,9 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::founding::history::{History, clock};
+use crate::founding::history::History;
 use crate::partition::upkeep::{Conflict, ConflictPlace};
-use crate::partition::{Partition, PartitionError};
+use crate::partition::{Partition, PartitionError, Status};
 use crate::sync::barrier::Barriers;
 use crate::sync::round::{Member, chain};
 use crate::sync::sweep::sweep;
@@ -172,25 +172,36 @@ impl Parts {
     /// Looks for copies that were put back, and sets them aside: from then on they serve and take
     /// nothing, at any front end.
     fn watch(&self) {
-        let asked = |member: &Member| member.connect.connect()?.status();
+        let asked = |member: &Member| {
+            let mut partition = member.connect.connect()?;
+            Ok::<_, PartitionError>((partition.status()?, partition.jumps()?))
+        };
+        let mut standing = Vec::new();
         for member in self.members.iter() {
-            if let Ok(status) = asked(member) {
-                self.history.note(&status);
+            match asked(member) {
+                Ok((status, jumps)) => {
+                    self.history.note(&status);
+                    self.history.note_jumps(member.id, jumps);
+                    standing.push((member, Some(status)));
+                }
+                Err(PartitionError::PutBack(_)) => standing.push((member, None)),
+                Err(_) => {}
             }
         }
-        for member in self.members.iter() {
-            let Ok(mut partition) = member.connect.connect() else { continue };
-            // Asked after all others.
-            let Ok(status) = partition.status() else { continue };
-            let Some(known) = self.history.beyond(&status).filter(|_| !status.reseeding) else {
-                continue;
-            };
-            let is_set_aside = partition.set_aside().is_ok();
-            tracing::error!(
-                partition = %member.name, clock = %clock(&status), %known, is_set_aside,
-                "an older copy of this partition's database was put back: it is set aside; put the \
-                 right one back, or begin a new set with `datastore init --restored`"
-            );
+        // Now that all is known: over the connection that there was, or refused already.
+        let shows = |status: &Option<Status>| {
+            status.as_ref().is_none_or(|status| self.history.beyond(status).is_some())
+        };
+        for (member, _) in standing.into_iter().filter(|(_, status)| shows(status)) {
+            match member.connect.set_aside_if_put_back() {
+                Ok(Some(error)) => {
+                    tracing::error!(partition = %member.name, error = chain(&error), "set aside");
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(partition = %member.name, error = chain(&error), "not set aside");
+                }
+            }
         }
     }
 

@@ -17,7 +17,7 @@ use super::negotiate::{Accept, BadAccept};
 use super::paths::BadEscape;
 use super::wire::ProblemDoc;
 use super::{answer, page};
-use crate::partition::PartitionError;
+use crate::partition::{PUT_BACK, PartitionError};
 use crate::record::KeyError;
 use crate::store::answer::{StoreError, Written};
 use crate::sync::round::chain;
@@ -249,6 +249,7 @@ const fn in_public(error: &PartitionError) -> &'static str {
         PartitionError::Full(_) => "has no room left",
         PartitionError::ReadOnly(_) => "is set read only, until its operator makes it writable",
         PartitionError::Foreign(_) => "is not the partition that it should be",
+        PartitionError::PutBack(_) => PUT_BACK,
         PartitionError::DamagedRow { .. } => "holds this value damaged",
         PartitionError::Damaged { .. } => "is damaged",
         PartitionError::Engine { .. } => "could not do it",

@@ -53,7 +53,11 @@ impl<'a> PartitionDoc<'a> {
             engine: health.engine.to_string(),
             url: &standing.url,
             role: wire::role(health),
-            state: if health.readable { "active" } else { "down" },
+            state: match health.readable {
+                true => "active",
+                false if health.is_quarantined() => "quarantined",
+                false => "down",
+            },
             slots: health.slots,
             age_ms: standing.age.map(age_ms),
             lag: standing.lag,

@@ -6,7 +6,7 @@ use super::Connect;
 use crate::founding::history::{History, clock};
 use crate::founding::{Expected, FoundingError, check_identity};
 use crate::partition::engine::Engine;
-use crate::partition::{Partition, PartitionError};
+use crate::partition::{Partition, PartitionError, Result};
 
 /// One partition of an opened set: its engine, and what it has to say of itself.
 pub struct Checked {
@@ -18,23 +18,41 @@ pub struct Checked {
     pub history: Arc<History>,
 }
 
-impl Connect for Checked {
-    fn connect(&self) -> Result<Box<dyn Partition + Send>, PartitionError> {
+impl Checked {
+    /// A connection to the database that stands there, if it is the partition's, and what is wrong
+    /// with it if that is an older copy.
+    fn meet(&self) -> Result<(Box<dyn Partition + Send>, Option<FoundingError>)> {
         let mut connection = self.engine.connect()?;
         match check_identity(connection.as_mut(), &self.expected) {
             Ok(()) => {}
             Err(FoundingError::Partition { source, .. }) => return Err(source),
             Err(error) => return Err(PartitionError::Foreign(error.into())),
         }
-        let status = connection.status()?;
+        let (status, jumps) = (connection.status()?, connection.jumps()?);
         self.history.note(&status);
-        match self.history.beyond(&status) {
-            None => Ok(connection),
-            Some(known) => {
-                let (name, clock) = (self.expected.name.clone(), clock(&status));
-                let put_back = FoundingError::PutBack { name, clock, known };
-                Err(PartitionError::Foreign(put_back.into()))
-            }
+        self.history.note_jumps(status.partition, jumps);
+        let put_back = |known| {
+            let (name, clock) = (self.expected.name.clone(), clock(&status));
+            FoundingError::PutBack { name, clock, known }
+        };
+        Ok((connection, self.history.beyond(&status).map(put_back)))
+    }
+}
+
+impl Connect for Checked {
+    fn connect(&self) -> Result<Box<dyn Partition + Send>> {
+        match self.meet()? {
+            (connection, None) => Ok(connection),
+            (_, Some(put_back)) => Err(PartitionError::PutBack(put_back.into())),
         }
+    }
+
+    fn set_aside_if_put_back(&self) -> Result<Option<PartitionError>> {
+        let (mut connection, put_back) = self.meet()?;
+        let Some(put_back) = put_back else { return Ok(None) };
+        if !connection.status()?.reseeding {
+            connection.set_aside()?;
+        }
+        Ok(Some(PartitionError::PutBack(put_back.into())))
     }
 }

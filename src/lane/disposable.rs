@@ -112,7 +112,8 @@ fn is_damage(error: &PartitionError) -> bool {
         | PartitionError::Full(_)
         | PartitionError::ReadOnly(_)
         | PartitionError::DamagedRow { .. }
-        | PartitionError::Foreign(_) => false,
+        | PartitionError::Foreign(_)
+        | PartitionError::PutBack(_) => false,
     }
 }
 

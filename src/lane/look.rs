@@ -69,6 +69,11 @@ fn work(asked: &Receiver<Reply>, connect: &dyn Connect, clock: &dyn Clock) {
         let look = with_reader(&mut slot, connect, clock, |reader| {
             Look::at(reader.partition.as_mut(), || clock.monotonic())
         });
+        // A voter that serves nothing may be an older copy: a new connection tells.
+        let status = look.as_ref().map(|look| &look.status);
+        if status.is_ok_and(|status| status.reseeding && !status.partition.is_copy()) {
+            slot = None;
+        }
         // Whoever asked may have gone away.
         drop(reply.send(look));
     }

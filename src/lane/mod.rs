@@ -40,6 +40,12 @@ pub trait Connect: Send + Sync {
     /// A connection has met damage. Where the partition can be made anew, the next connection does
     /// so; else nothing follows from it.
     fn tell_damaged(&self) {}
+
+    /// Sets the partition aside where its database is an older copy that was put back, so that no
+    /// other front end goes on with it either; what tells so.
+    fn set_aside_if_put_back(&self) -> Result<Option<PartitionError>, PartitionError> {
+        Ok(None)
+    }
 }
 
 /// Why a lane has no answer.

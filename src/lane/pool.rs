@@ -27,7 +27,7 @@ use crate::partition::upkeep::{
     Conflict, ConflictPlace, Digest, Expired, Inspection, Repair, Repaired, Stride, Survey,
 };
 use crate::partition::{
-    Applied, Beginning, Chunk, Fetched, Get, Identity, Listing, Page, PageRequest, Partition,
+    Applied, Beginning, Chunk, Fetched, Get, Identity, Jump, Listing, Page, PageRequest, Partition,
     PartitionError, Push, Range, Reissued, ReseedNumber, ReseedStep, Result, Status, Trim, Trimmed,
 };
 use crate::record::{Key, Record};
@@ -154,6 +154,10 @@ impl Connect for Pool {
     fn connect(&self) -> Result<Box<dyn Partition + Send>> {
         Ok(Box::new(self.take()?))
     }
+
+    fn set_aside_if_put_back(&self) -> Result<Option<PartitionError>> {
+        self.home.connect.set_aside_if_put_back()
+    }
 }
 
 /// A connection taken from a [`Pool`].
@@ -204,6 +208,10 @@ impl Partition for Pooled {
 
     fn open_lane(&mut self) -> Result<Epoch> {
         self.ask(|partition| partition.open_lane())
+    }
+
+    fn jumps(&mut self) -> Result<Vec<Jump>> {
+        self.ask(|partition| partition.jumps())
     }
 
     fn raise(&mut self, epoch: Epoch) -> Result<()> {

@@ -69,6 +69,9 @@ pub enum PartitionError {
     /// It was asked and did not answer: anything may have happened.
     #[error("the partition did not answer; what was asked may have happened")]
     OutcomeUnknown(#[source] Source),
+    /// An older copy of the partition's database stands in its place: nothing has changed.
+    #[error("an older copy of the database was put back")]
+    PutBack(#[source] Source),
     /// Locked by others for too long: nothing has changed.
     #[error("the partition is busy")]
     Busy(#[source] Source),
@@ -118,8 +121,16 @@ impl PartitionError {
             | Self::DamagedRow { .. }
             | Self::Full(_)
             | Self::ReadOnly(_) => true,
-            Self::Foreign(_) | Self::Damaged { .. } | Self::Engine { .. } => false,
+            Self::Foreign(_) | Self::PutBack(_) | Self::Damaged { .. } | Self::Engine { .. } => {
+                false
+            }
         }
+    }
+
+    /// Whether another database stands where the partition's should be, or an older copy of it:
+    /// somebody has to put the right one there.
+    pub const fn is_foreign(&self) -> bool {
+        matches!(self, Self::Foreign(_) | Self::PutBack(_))
     }
 
     /// Whether the way to the partition broke: over a new connection it may be otherwise at once.
@@ -137,6 +148,7 @@ impl PartitionError {
             Self::Unreachable(_) => "unreachable",
             Self::OutcomeUnknown(_) => "does not answer",
             Self::Foreign(_) => "is another database",
+            Self::PutBack(_) => PUT_BACK,
             Self::Busy(_) => "busy",
             Self::Full(_) => "full",
             Self::ReadOnly(_) => "read only",
@@ -151,3 +163,6 @@ impl PartitionError {
         !matches!(self, Self::OutcomeUnknown(_))
     }
 }
+
+/// What anybody may know of a partition whose database is an older copy.
+pub const PUT_BACK: &str = "is an older copy that was put back";

@@ -40,7 +40,7 @@ use bytes::Bytes;
 
 use self::acceptor::{Acceptor, Ballot};
 use self::beat::Beat;
-pub use self::error::{PartitionError, Refusal, Source};
+pub use self::error::{PUT_BACK, PartitionError, Refusal, Source};
 use self::upkeep::{
     Conflict, ConflictPlace, Digest, Expired, Inspection, Repair, Repaired, Stride, Survey,
 };
@@ -58,9 +58,31 @@ pub const SCHEMA_VERSION: u32 = 2;
 /// taken back, since a lane's batch has at most a few hundred rows and only one is in flight.
 pub const OPENING_JUMP: u64 = 65_536;
 
+/// By how much more, at most: how much is drawn by the server run. So a database and an older copy
+/// of it, opened at the same sequence, go different ways (ADR 0006), and what others hold of one
+/// shows that it is not the other.
+pub const OPENING_SPREAD: u64 = 1 << 20;
+
 /// How often a partition was reseeded; it only rises.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReseedNumber(pub u64);
+
+/// A jump of a partition's sequence, made at the first opening in a server run: what lies between
+/// the two may have been seen, was lost in a crash before it was durable, and is never given again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Jump {
+    /// The last sequence that was durable.
+    pub before: Seq,
+    /// Where it went.
+    pub after: Seq,
+}
+
+impl Jump {
+    /// Whether a sequence lies in it.
+    pub fn contains(&self, seq: Seq) -> bool {
+        self.before < seq && seq < self.after
+    }
+}
 
 /// Whose database this is, as written into it by `init`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -360,9 +382,12 @@ pub trait Partition {
     fn status(&mut self) -> Result<Status>;
 
     /// OPEN-1: the first transaction of a write lane's connection. In a new server run it jumps
-    /// over [`OPENING_JUMP`] sequences and notes the gap; it commits in any case. Returns the
-    /// clock's epoch.
+    /// over [`OPENING_JUMP`] sequences at least and notes the gap; it commits in any case. Returns
+    /// the clock's epoch.
     fn open_lane(&mut self) -> Result<Epoch>;
+
+    /// The jumps of its sequence, in the order in which they were made.
+    fn jumps(&mut self) -> Result<Vec<Jump>>;
 
     /// Raises the clock to `epoch` at least; clocks never go down.
     fn raise(&mut self, epoch: Epoch) -> Result<()>;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::acceptor::AcceptorRow;
 use super::beat::Beats;
 use super::upkeep::{Conflict, ConflictPlace, Expired, Mark, Stride, Sum};
-use super::{Entry, Get, Identity, ReseedNumber, Result};
+use super::{Entry, Get, Identity, Jump, ReseedNumber, Result};
 use crate::record::{Key, Record, Space};
 use crate::version::{Epoch, PartitionId, RunId, Seq, SetId, Version};
 
@@ -129,6 +129,8 @@ pub trait Tables: AcceptorTable + Beats {
     }
     /// Notes a jump of the sequence: (last before, first after).
     fn note_jump(&mut self, before: Seq, after: Seq) -> Result<()>;
+    /// All jumps, in their order.
+    fn jumps(&mut self) -> Result<Vec<Jump>>;
     /// A small write outside `clock`, for a barrier.
     fn touch(&mut self) -> Result<()>;
 

@@ -191,7 +191,8 @@ impl Engines {
         for judged in [false, true] {
             for Open { serving, checked, .. } in &partitions {
                 let connected = checked.connect();
-                if let (true, Err(error @ PartitionError::Foreign(_))) = (judged, connected) {
+                let refused = PartitionError::is_foreign;
+                if let Some(error) = connected.err().filter(|error| judged && refused(error)) {
                     set.unreachable.push(Unreachable { name: serving.name.to_string(), error });
                 }
             }

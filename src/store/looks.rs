@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::lanes::Lanes;
 use super::route::Part;
 use super::routed::masters_of;
-use super::{Health, Store};
+use super::{Health, SET_ASIDE, Store};
 use crate::age::{Ages, Look};
 use crate::lane::LaneError;
 use crate::vector::Vector;
@@ -60,7 +60,9 @@ impl Store {
         lanes.answers_in.note(self.clock.monotonic().saturating_sub(began));
         match look {
             Ok(Ok(look)) => {
-                lanes.note(None);
+                // Copies are made anew as a matter of course, and serve at once when they are.
+                let is_aside = look.status.reseeding && lanes.served.part.is_voter();
+                lanes.note(is_aside.then_some(SET_ASIDE));
                 let grown = self.take_in(&look, &topology);
                 if grown && self.eager && self.has_embedded_behind(id, &look.status.vector) {
                     self.sync.wake();

@@ -35,6 +35,7 @@ use crate::feed::Feed;
 use crate::jobs::SyncJob;
 use crate::lane::pool::Pool;
 use crate::lane::{Connect, Deadline, LaneError, LaneLimits};
+use crate::partition::PUT_BACK;
 use crate::partition::engine::EngineKind;
 use crate::performance::Counter;
 use crate::topology::{Role, Topology};
@@ -60,6 +61,10 @@ pub struct Served {
     pub pool: Arc<Pool>,
 }
 
+/// What anybody may know of a voter that was emptied or set aside: a seed ends it, or somebody who
+/// puts its database back.
+pub const SET_ASIDE: &str = "serves nothing until it is made anew";
+
 /// How one partition is doing.
 #[derive(Clone, Debug)]
 pub struct Health {
@@ -77,6 +82,13 @@ pub struct Health {
     pub writable: bool,
     /// What is wrong, in words that anybody may read.
     pub trouble: Option<&'static str>,
+}
+
+impl Health {
+    /// Whether its database is known not to be gone on with.
+    pub fn is_quarantined(&self) -> bool {
+        self.trouble.is_some_and(|trouble| [PUT_BACK, SET_ASIDE].contains(&trouble))
+    }
 }
 
 /// What the store is made of.

@@ -80,6 +80,7 @@ pub fn kind(error: &PartitionError) -> &'static str {
         PartitionError::Full(_) => "full",
         PartitionError::ReadOnly(_) => "read only",
         PartitionError::Foreign(_) => "foreign",
+        PartitionError::PutBack(_) => "put back",
         PartitionError::DamagedRow { .. } => "damaged row",
         PartitionError::Damaged { .. } => "damaged",
         PartitionError::Engine { .. } => "engine",

@@ -12,6 +12,7 @@ mod index;
 mod memory;
 mod orchestrator;
 mod process;
+mod put_back;
 mod readme;
 mod refusals;
 mod requests;
@@ -20,6 +21,7 @@ mod room;
 mod servers;
 mod shutdown;
 mod stream;
+mod tokens;
 mod unit;
 mod verbs;
 

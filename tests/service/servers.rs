@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -28,8 +29,12 @@ const BACK: Duration = Duration::from_secs(5);
 /// The deadline of a request, and what a loaded machine adds.
 const ANSWERED: Duration = Duration::from_secs(8);
 
+/// One test after the other has three servers: many at once are slow, and more than there may be.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Three servers with a master each.
 pub struct Servers {
+    _alone: MutexGuard<'static, ()>,
     servers: Vec<Server>,
     databases: Vec<String>,
     folder: TempDir,
@@ -38,9 +43,10 @@ pub struct Servers {
 impl Servers {
     /// Starts them, with a database each.
     pub fn start() -> Self {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let servers: Vec<Server> = (0..3).map(|_| Server::start()).collect();
         let databases = servers.iter().map(Server::database).collect();
-        Self { servers, databases, folder: tempfile::tempdir().unwrap() }
+        Self { _alone: alone, servers, databases, folder: tempfile::tempdir().unwrap() }
     }
 
     /// A front end over the three; the first one founds the set.
@@ -58,6 +64,11 @@ impl Servers {
     /// Kills the `nth` and starts it again.
     pub fn crash(&mut self, nth: usize) {
         self.servers[nth].restart();
+    }
+
+    /// The `nth`.
+    pub fn server(&mut self, nth: usize) -> &mut Server {
+        &mut self.servers[nth]
     }
 
     /// A plain connection to the database of the `nth`.
@@ -101,7 +112,8 @@ pub fn key_of(nth: usize) -> String {
         .unwrap()
 }
 
-fn put(address: SocketAddr, key: &str, value: &str) -> u16 {
+/// Writes a value; the status of the answer.
+pub fn put(address: SocketAddr, key: &str, value: &str) -> u16 {
     let target = paths::emit("/bucket/", key.as_bytes());
     Connection::open(address).unwrap().put(&target, value.as_bytes()).status
 }

@@ -10,8 +10,8 @@ use datastore::partition::upkeep::{
     Conflict, ConflictPlace, Digest, Expired, Inspection, Repair, Repaired, Stride, Survey,
 };
 use datastore::partition::{
-    Applied, Beginning, Chunk, Fetched, Get, Identity, Listing, Page, PageRequest, Partition, Push,
-    Range, Reissued, ReseedNumber, ReseedStep, Result, Status, Trim, Trimmed,
+    Applied, Beginning, Chunk, Fetched, Get, Identity, Jump, Listing, Page, PageRequest, Partition,
+    Push, Range, Reissued, ReseedNumber, ReseedStep, Result, Status, Trim, Trimmed,
 };
 use datastore::record::{Key, Record};
 use datastore::rules::Rule;
@@ -54,6 +54,8 @@ pub enum Bug {
     RepairForgotten,
     /// What a partition says of a row comes with a later vector than the row.
     VectorAhead,
+    /// Every second connection is not asked whether its database is an older copy.
+    CopyBelieved,
 }
 
 /// What is planted in a history.
@@ -83,6 +85,7 @@ pub const PLANTS: &[(Plant, &str)] = &[
     (Plant::Bug(Bug::SweepBlind), "TTL"),
     (Plant::Bug(Bug::RepairForgotten), "CONV-1"),
     (Plant::Bug(Bug::VectorAhead), "VERIFY"),
+    (Plant::Bug(Bug::CopyBelieved), "RESTORE"),
     (Plant::Without(&[Rule::TrimAllVoters]), "FLOOR"),
     (Plant::Without(&[Rule::RaiseClock]), "LIVE"),
 ];
@@ -155,6 +158,10 @@ impl Partition for Planted<'_> {
 
     fn open_lane(&mut self) -> Result<Epoch> {
         self.link.open_lane()
+    }
+
+    fn jumps(&mut self) -> Result<Vec<Jump>> {
+        self.link.jumps()
     }
 
     fn raise(&mut self, epoch: Epoch) -> Result<()> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use datastore::age::Ages;
 use datastore::feed::Position;
+use datastore::founding::history::History;
 use datastore::lane::batch::BatchError;
 use datastore::record::Key;
 use datastore::session::Seen;
@@ -36,6 +37,8 @@ pub struct Front {
     pub topology: Topology,
     pub lanes: BTreeMap<PartitionId, Lane>,
     pub barriers: Rc<Barriers>,
+    /// What partitions were seen to have of each other.
+    pub history: History,
     /// What is known over the reading connection made in a run.
     pub seen: BTreeMap<PartitionId, (u64, Seen)>,
     /// What it has seen of everybody's age.
@@ -54,6 +57,7 @@ impl Front {
             topology: topology.clone(),
             lanes: BTreeMap::new(),
             barriers: Rc::default(),
+            history: History::default(),
             seen: BTreeMap::new(),
             ages: Ages::new(),
             looking: BTreeSet::new(),

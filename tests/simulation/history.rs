@@ -162,9 +162,10 @@ impl History {
             825..855 => self.trim(),
             855..875 => self.reseed(),
             875..890 => self.epoch(),
-            890..930 => self.crash_or_restart(),
-            930..965 => self.cut_or_heal(),
-            965..980 if !self.operations.is_empty() => {
+            890..922 => self.crash_or_restart(),
+            922..954 => self.cut_or_heal(),
+            954..966 => self.operate(),
+            966..981 if !self.operations.is_empty() => {
                 self.world.get().count("kill");
                 let nth = self.world.get().rng.usize(..self.operations.len());
                 self.kill(nth);
@@ -209,9 +210,18 @@ impl History {
 
     fn sweep(&mut self) {
         let (front, id) = (self.front(), self.any_server());
-        if self.world.get().server(id).is_voter {
-            let work = move |net: &Net<'_>| upkeep::run_sweep(net, id);
-            self.spawn(NewOperation::new("sweep", front, work));
+        if !self.world.get().server(id).is_voter {
+            return;
+        }
+        let work = move |net: &Net<'_>| upkeep::run_sweep(net, id);
+        self.spawn(NewOperation::new("sweep", front, work));
+        // And somebody writes what the sweep has seen to be over.
+        let over = self.world.get().over_at(id);
+        if let Some(key) = over {
+            let (write, session) = (Write::set(key, body(&self.world)), new_session(&self.world));
+            self.spawn(NewOperation::new("set", front, move |net| {
+                operations::write(net, write, false, session);
+            }));
         }
     }
 
@@ -225,6 +235,13 @@ impl History {
         let mut world = self.world.get();
         world.count("a hand at work");
         world.tamper(id);
+    }
+
+    fn operate(&self) {
+        let id = self.any_server();
+        let mut world = self.world.get();
+        world.count("an operator at work");
+        world.operate(id);
     }
 
     fn pass(&mut self, of_copy: bool) {
@@ -349,8 +366,9 @@ impl History {
         self.world.get().note(|| "quiet".to_owned());
         {
             let mut world = self.world.get();
-            for server in &mut world.servers {
-                server.up = true;
+            for id in world.ids() {
+                world.put_right(id);
+                world.server_mut(id).up = true;
             }
             for front in &mut world.fronts {
                 front.cut.clear();

@@ -11,16 +11,15 @@ use datastore::rules::ablation::without;
 use datastore::version::PartitionId;
 use datastore::write::Write;
 
-use crate::ages;
 use crate::front::Session;
 use crate::history::{History, NewOperation};
 use crate::link::{Net, Stop};
-use crate::operations;
 use crate::world::{Setup, Shared};
+use crate::{ages, operations, restores};
 
 pub const A: PartitionId = PartitionId(1);
-const B: PartitionId = PartitionId(2);
-const C: PartitionId = PartitionId(3);
+pub const B: PartitionId = PartitionId(2);
+pub const C: PartitionId = PartitionId(3);
 pub const COPY: PartitionId = PartitionId::EMBEDDED_COPY;
 
 /// A stopped operation of a script.
@@ -81,7 +80,7 @@ impl Script {
     }
 
     /// Lets a held operation make one step.
-    fn step(&mut self, held: &Held) {
+    pub fn step(&mut self, held: &Held) {
         self.history.resume(held.0);
         self.world.get().check_step();
     }
@@ -123,7 +122,7 @@ impl Script {
         session
     }
 
-    fn delete(&self, front: usize, nth: usize) {
+    pub fn delete(&self, front: usize, nth: usize) {
         let (write, session) = (Write::delete(self.key(nth)), self.session());
         self.run(front, |net| operations::write(net, write, false, session));
     }
@@ -132,13 +131,13 @@ impl Script {
         self.run(front, |net| operations::pull_from(net, target, source));
     }
 
-    fn sync_voters(&self, front: usize) {
+    pub fn sync_voters(&self, front: usize) {
         for (target, source) in [(B, A), (C, A), (A, B), (C, B)] {
             self.pull(front, target, source);
         }
     }
 
-    fn trim(&self, front: usize, ids: &[PartitionId]) {
+    pub fn trim(&self, front: usize, ids: &[PartitionId]) {
         for id in ids {
             self.run(front, |net| operations::run_trim(net, *id));
         }
@@ -333,7 +332,6 @@ fn k2_two_reseeds(s: &mut Script) {
 fn k2_page_into_a_reseed(s: &mut Script) {
     s.set(0, 0);
     s.sync_voters(0);
-    s.trim(0, &[]);
     let pull = s.hold(0, |net| operations::pull_from(net, COPY, A));
     to_apply(s, &pull, COPY);
     s.delete(1, 0);
@@ -413,6 +411,7 @@ fn k8_undurable_cursor(s: &mut Script) {
 fn k11_jump_taken_back(s: &mut Script) {
     s.set(0, 0);
     s.crash(A);
+    s.world.get().run_alike(A, 1);
     s.restart(A);
     let write = |s: &mut Script, front: usize| {
         let (write, session) = (s.set_of(0), s.session());
@@ -424,6 +423,7 @@ fn k11_jump_taken_back(s: &mut Script) {
     let second = write(s, 1);
     s.until(&second, Stop::Visible(A));
     s.crash(A);
+    s.world.get().run_alike(A, 2);
     s.restart(A);
     s.finish();
     s.set(0, 1);
@@ -542,16 +542,19 @@ pub const HOLES: &[Hole] = &[
     ("H1", h1_bound, &[Rule::SnapshotBound]),
     ("H2", h2_vector, &[Rule::ClaimBound]),
     ("H3", h3_stale_apply, &[Rule::SourceAboveFloors]),
+    ("H3: a repair", restores::h3_repair_after_a_collected_delete, &[Rule::RepairAboveFloors]),
     ("H4", h4_push_after_gc, &[Rule::PushCovered]),
     ("H5", h5_visible_before_durable, &[Rule::Barrier]),
     ("H7", h7_collected_by_cursors, &[Rule::ClaimBound]),
     ("H8", h8_absent_voter, &[Rule::TrimAllVoters]),
     ("H9, K10", h9_k10_stale_read, &[Rule::CursorReadAgain]),
+    ("H10", restores::h10_copy_put_back, &[Rule::PutBack]),
     ("K1", k1_log_of_a_reseed, &[Rule::ReseedLog]),
     ("K2: two reseeds", k2_two_reseeds, &[Rule::ReseedNumber]),
     ("K2: a page into a reseed", k2_page_into_a_reseed, &[Rule::ApplyReseed]),
     ("a reseed below a floor", reseed_below_a_floor, &[Rule::ReseedAgain]),
     ("K2: the source restarts", k2_source_restarted, &[Rule::ReseedSource]),
+    ("K2: a repair", restores::k2_repair_into_a_reseed, &[Rule::RepairReseed]),
     ("K6", k6_row_above_the_page, &[Rule::RowEntry]),
     ("K8", k8_undurable_cursor, &[Rule::TrimBarrier]),
     ("K11", k11_jump_taken_back, &[Rule::OpeningAlone]),

@@ -3,6 +3,7 @@
 //! Stops: before every transaction, and between the moment that a commit is visible and the moment
 //! that it is durable.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use corosensei::Yielder;
@@ -64,8 +65,9 @@ impl<'a> Net<'a> {
     /// A new connection: it lives in one run of its server.
     pub fn connect(&self, id: PartitionId) -> Result<Planted<'a>> {
         let boot = self.world.get().server(id).boot;
-        let link = Link { net: *self, id, boot: Some(boot) };
+        let link = Link::of_run(*self, id, boot);
         link.check()?;
+        link.meet()?;
         Ok(Planted::new(link))
     }
 
@@ -81,14 +83,14 @@ impl<'a> Net<'a> {
         if !pooled {
             return self.connect(id);
         }
-        let link = Link { net: *self, id, boot: None };
+        let link = Link { net: *self, id, boot: None, met: Cell::new(None) };
         link.check()?;
         Ok(Planted::new(link))
     }
 
     /// A connection that was made in the server's run number `boot`.
     pub fn reuse(&self, id: PartitionId, boot: u64) -> Planted<'a> {
-        Planted::new(Link { net: *self, id, boot: Some(boot) })
+        Planted::new(Link::of_run(*self, id, boot))
     }
 }
 
@@ -97,17 +99,38 @@ pub struct Link<'a> {
     pub net: Net<'a>,
     pub id: PartitionId,
     boot: Option<u64>,
+    /// The run in which the front end has looked whether it may go on with the database.
+    met: Cell<Option<u64>>,
+}
+
+impl<'a> Link<'a> {
+    const fn of_run(net: Net<'a>, id: PartitionId, boot: u64) -> Self {
+        Self { net, id, boot: Some(boot), met: Cell::new(Some(boot)) }
+    }
 }
 
 impl Link<'_> {
     fn check(&self) -> Result<()> {
-        let world = self.net.world.get();
-        let same_run = self.boot.is_none_or(|boot| world.server(self.id).boot == boot);
-        if same_run && world.reaches(self.net.front, self.id) {
-            Ok(())
-        } else {
-            Err(PartitionError::Unreachable("cut off, down, or another run".into()))
+        let boot = {
+            let world = self.net.world.get();
+            let boot = world.server(self.id).boot;
+            let same_run = self.boot.is_none_or(|own| own == boot);
+            if !same_run || !world.reaches(self.net.front, self.id) {
+                let gone = "cut off, down, or another run";
+                return Err(PartitionError::Unreachable(gone.into()));
+            }
+            boot
+        };
+        if self.met.replace(Some(boot)) == Some(boot) { Ok(()) } else { self.meet() }
+    }
+
+    /// What a connection begins with.
+    fn meet(&self) -> Result<()> {
+        if self.net.world.get().may_go_on(self.net.front, self.id) {
+            return Ok(());
         }
+        self.met.set(None);
+        Err(PartitionError::PutBack("an older copy".into()))
     }
 
     fn unknown(&self) -> PartitionError {
@@ -127,7 +150,8 @@ impl Transact for Link<'_> {
         self.net.may_stop(Stop::Before(self.id));
         self.check()?;
         let (state, run, now_ms) = {
-            let world = self.net.world.get();
+            let mut world = self.net.world.get();
+            world.check_database(self.net.front, self.id);
             let server = world.server(self.id);
             (Rc::clone(&server.visible), server.run, world.database_ms(self.id))
         };
@@ -142,6 +166,7 @@ impl Transact for Link<'_> {
         let boot = self.boot();
         let result = {
             let mut world = self.net.world.get();
+            world.check_database(self.net.front, self.id);
             let now_ms = world.database_ms(self.id);
             let server = world.server_mut(self.id);
             let (before, run) = (server.status(), server.run);

@@ -26,6 +26,7 @@
 //! | CONV-1 | at quiet | two partitions hold different rows |
 //! | TTL | every write | a value that is not over is buried, and no client asked |
 //! | VERIFY | every verify pass | a row is put right that nobody has changed |
+//! | RESTORE | every transaction | a front end works over an older copy of a database that shows |
 //! | FLOOR | every pass | an active voter is below a floor: it would have to be reseeded |
 //! | LIVE | at quiet | a master does not take writes, or a copy does not come back |
 //!
@@ -45,6 +46,7 @@ mod history;
 mod holes;
 mod link;
 mod operations;
+mod restores;
 mod runs;
 mod upkeep;
 mod world;

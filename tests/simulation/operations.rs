@@ -189,6 +189,7 @@ impl LaneGuard<'_> {
             return Err(PartitionError::Unreachable("no quorum to read the topology".into()));
         }
         let topology = self.net.world.get().fronts[self.net.front].topology.clone();
+        self.net.connect(self.id)?;
         let mut connection = self.net.reuse(self.id, boot);
         batch::open(&mut connection, &topology)?;
         self.set_open(Some(boot));

@@ -16,7 +16,7 @@ fn number(variable: &str) -> Option<u64> {
 }
 
 /// Within so many histories each planted bug and each missing rule is found: nearly all within a
-/// few hundred, the blind sweep within some 2,000.
+/// few, the rarest (ages by the wall clock, tombstones collected at once) within some 700.
 const SEARCHED: u64 = 6000;
 
 /// Histories of the whole-run test; `scripts/soak` asks for more.
@@ -94,6 +94,7 @@ const KINDS: &[&str] = &[
     "sweep",
     "verify",
     "a hand at work",
+    "an operator at work",
 ];
 
 /// What must have happened somewhere, or the histories prove little.
@@ -123,6 +124,9 @@ const SOMETIMES: &[&str] = &[
     "an expired value was buried",
     "a hand changed a row",
     "verify put a row right",
+    "a copy was put back",
+    "a connection met an older copy",
+    "the right database came back",
     "refused: fenced",
     "refused: reseeding",
     "refused: source below a floor",
@@ -157,7 +161,7 @@ fn no_history_violates_an_invariant() {
     }
 }
 
-/// Every planted bug is found by its checker within 2,000 histories, from each of five first seeds.
+/// Every planted bug is found by its checker, from each of five first seeds.
 #[rstest]
 fn every_planted_bug_is_found(#[values(1, 100_000, 200_000, 300_000, 400_000)] first: u64) {
     for (plant, checker) in PLANTS {
@@ -177,9 +181,6 @@ const KEPT: &[(Rule, &str)] = &[
     (Rule::TopologyFresh, "K7: a late row overwritten by a pass that knows no `cut`"),
     (Rule::ApplyRaise, "K9: an old master that would write under rows of its successor"),
     (Rule::TrimEpoch, "K9: a list of voters from before a change of them"),
-    (Rule::RepairAboveFloors, "H3: a row that was lost by hand; the conformance suite shows it"),
-    (Rule::RepairReseed, "K2: repairs go to voters; the conformance suite shows it"),
-    (Rule::PutBack, "H10: no history puts copies back yet"),
     (Rule::ReseedRaise, "K9: a reseeded partition that becomes a voter and masters slots"),
     (Rule::SameIncarnation, "H18: the register is one value here; see tests/model"),
     (Rule::AcceptRaise, "H18: the same"),

@@ -36,6 +36,16 @@ impl World {
         self.rng.bool().then(|| Duration::from_millis(self.rng.u64(1..5000)))
     }
 
+    /// A key that the partition masters, and whose value is over by its clock.
+    pub fn over_at(&mut self, id: PartitionId) -> Option<Key> {
+        let now = self.database_ms(id);
+        let is_over = |row: &&Record| row.body.as_ref().is_some_and(|body| body.is_expired(now));
+        let rows = self.server(id).visible.rows().values().filter(is_over);
+        let own = rows.filter(|row| self.register.master_of(&row.key) == id);
+        let keys: Vec<Key> = own.map(|row| row.key.clone()).collect();
+        self.rng.choice(keys)
+    }
+
     /// TTL: a tombstone of `id`'s own stands for a delete that was asked for, or for a value that
     /// was over.
     pub fn check_buried(&mut self, id: PartitionId, row: &Record) {

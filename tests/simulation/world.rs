@@ -36,6 +36,10 @@ pub struct Server {
     /// Counts restarts: a connection lives in one of them.
     pub boot: u64,
     pub run: RunId,
+    /// A copy that somebody keeps of it.
+    pub backup: Option<Rc<State>>,
+    /// An older copy that stands where the database was, and is met instead.
+    pub put_back: Option<Rc<State>>,
     /// Whether the checkers have looked since it changed.
     pub checked: bool,
 }
@@ -47,6 +51,11 @@ impl Server {
 
     pub fn durable_status(&self) -> Status {
         View(&self.durable).status().unwrap()
+    }
+
+    /// What a new connection meets.
+    pub fn met(&self) -> &State {
+        self.put_back.as_ref().unwrap_or(&self.visible)
     }
 
     pub fn flush(&mut self) {
@@ -192,6 +201,8 @@ fn server(id: PartitionId, is_voter: bool, topology: &Topology) -> Server {
         up: true,
         boot: 0,
         run: RunId(0),
+        backup: None,
+        put_back: None,
         checked: false,
     }
 }
@@ -221,7 +232,9 @@ impl World {
     /// Whether front end `front` can read the register.
     pub fn has_quorum(&self, front: usize) -> bool {
         let voters: Vec<_> = self.register.voters().iter().map(|voter| voter.id).collect();
-        voters.iter().filter(|id| self.reaches(front, **id)).count() * 2 > voters.len()
+        let votes =
+            |id: &&PartitionId| self.reaches(front, **id) && self.server(**id).put_back.is_none();
+        voters.iter().filter(votes).count() * 2 > voters.len()
     }
 
     /// Reads the register for `front`, if it has a quorum.

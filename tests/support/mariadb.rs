@@ -178,6 +178,33 @@ impl Server {
         self.restart();
     }
 
+    /// Keeps a copy of the data directory, made while the server is down.
+    pub fn back_up(&mut self) {
+        self.kill();
+        copy(&self.path("data"), &self.path("backup")).expect("a copy of the data directory");
+        self.restart();
+    }
+
+    /// The copy takes the place of the data directory.
+    pub fn put_back(&mut self) {
+        self.kill();
+        fs::rename(self.path("data"), self.path("right")).expect("the right one stands aside");
+        copy(&self.path("backup"), &self.path("data")).expect("a copy of the copy");
+        self.restart();
+    }
+
+    /// The data directory that stood aside takes its place again.
+    pub fn put_right(&mut self) {
+        self.kill();
+        fs::remove_dir_all(self.path("data")).expect("the copy is thrown away");
+        fs::rename(self.path("right"), self.path("data")).expect("the right one in its place");
+        self.restart();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
     fn signal(&self, signal: Signal) {
         let process = self.process.as_ref().expect("the server runs");
         kill(process.server, signal).expect("the server is ours to signal");
@@ -405,7 +432,8 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
         let target = to.join(entry.file_name());
         if entry.file_type()?.is_dir() {
             copy(&entry.path(), &target)?;
-        } else {
+        } else if entry.file_type()?.is_file() {
+            // Not the socket of a server that was killed.
             fs::copy(entry.path(), target)?;
         }
     }

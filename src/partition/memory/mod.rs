@@ -22,7 +22,7 @@ use super::beat::{Beat, Beats};
 use super::engine::{Engine, EngineKind};
 use super::tables::{AcceptorTable, Cell, ClockRow, CursorRow, Stretch, Tables, Transact};
 use super::upkeep::{Conflict, ConflictPlace, Expired, Mark, Stride, fingerprint_of};
-use super::{Entry, Identity, Partition, Refusal, Result};
+use super::{Entry, Identity, Jump, Partition, Refusal, Result};
 use crate::clock::Clock;
 use crate::record::{Key, Record};
 use crate::version::{PartitionId, RunId, Seq, SetId, Version};
@@ -33,7 +33,7 @@ pub struct State {
     identity: Option<Arc<Identity>>,
     acceptor: Option<Arc<AcceptorRow>>,
     clock: Option<ClockRow>,
-    jumps: Vec<(Seq, Seq)>,
+    jumps: Vec<Jump>,
     touches: u64,
     beats: BTreeMap<String, Beaten>,
     cursors: BTreeMap<PartitionId, CursorRow>,
@@ -256,8 +256,12 @@ impl Tables for Transaction<'_> {
     }
 
     fn note_jump(&mut self, before: Seq, after: Seq) -> Result<()> {
-        self.edit(|state| state.jumps.push((before, after)));
+        self.edit(|state| state.jumps.push(Jump { before, after }));
         Ok(())
+    }
+
+    fn jumps(&mut self) -> Result<Vec<Jump>> {
+        Ok(self.state().jumps.clone())
     }
 
     fn touch(&mut self) -> Result<()> {

@@ -18,12 +18,12 @@ use super::statements::{
     self, Begin, Edges, KEYS_MAX, Prepared, ROWS_MAX, RowStatements, Text, rows_of_insert,
     size_of_list,
 };
-use super::stored::{Columns, Stored, Torn, clock_row, set_id, stored_topology};
+use super::stored::{Columns, Stored, Torn, all_of, clock_row, set_id, stored_topology};
 use super::upkeep;
 use crate::clock::Clock;
 use crate::partition::tables::{Cell, ClockRow, CursorRow, Stretch, Tables};
 use crate::partition::upkeep::{Conflict, ConflictPlace, Expired, Mark, Stride, Sum};
-use crate::partition::{Entry, Identity, PartitionError, Refusal, Result};
+use crate::partition::{Entry, Identity, Jump, PartitionError, Refusal, Result};
 use crate::record::{Key, Record, Space};
 use crate::version::{Epoch, PartitionId, RunId, Seq, SetId, Version};
 
@@ -361,6 +361,13 @@ impl Tables for Session<'_> {
         Ok(())
     }
 
+    fn jumps(&mut self) -> Result<Vec<Jump>> {
+        let reply = self.text(&statements::JUMPS)?;
+        all_of(reply.rows, statements::JUMPS.name, |columns| {
+            Ok(Jump { before: columns.seq()?, after: columns.seq()? })
+        })
+    }
+
     fn touch(&mut self) -> Result<()> {
         self.text(&statements::TOUCH)?;
         Ok(())
@@ -368,13 +375,10 @@ impl Tables for Session<'_> {
 
     fn cursors(&mut self) -> Result<Vec<CursorRow>> {
         let reply = self.text(&statements::CURSORS)?;
-        let read = |row| {
-            let mut columns = Columns::of(row);
+        all_of(reply.rows, statements::CURSORS.name, |columns| {
             let origin = columns.origin()?;
             Ok(CursorRow { origin, cursor: columns.version()?, floor: columns.version()? })
-        };
-        let read = |row| read(row).map_err(|torn: Torn| torn.at(statements::CURSORS.name));
-        reply.rows.into_iter().map(read).collect()
+        })
     }
 
     fn put_cursors(&mut self, cursors: &[CursorRow]) -> Result<()> {
@@ -401,14 +405,11 @@ impl Tables for Session<'_> {
     fn entries(&mut self, origin: PartitionId, after: Version, max: usize) -> Result<Vec<Entry>> {
         let params = vec![Value::Int(origin.0.into()), Value::Int(after.packed()), bounded(max)];
         let reply = self.execute(&statements::ENTRIES, 1, params)?;
-        let read = |row| {
-            let mut columns = Columns::of(row);
+        all_of(reply.rows, statements::ENTRIES.name, |columns| {
             let version = columns.version()?;
             let space = columns.space()?;
             Ok(Entry { origin, version, key: Key::stored(space, columns.bytes()?) })
-        };
-        let read = |row| read(row).map_err(|torn: Torn| torn.at(statements::ENTRIES.name));
-        reply.rows.into_iter().map(read).collect()
+        })
     }
 
     fn put_entries(&mut self, entries: &[Entry]) -> Result<()> {

@@ -280,6 +280,8 @@ pub(super) fn take(fence: Option<Epoch>, count: u64) -> String {
 
 pub(super) static PUT_JUMP: Prepared =
     prepared("put jump", "INSERT INTO jump (first_after, last_before) VALUES (?, ?)");
+pub(super) static JUMPS: Text =
+    text("jumps", "SELECT last_before, first_after FROM jump ORDER BY first_after");
 pub(super) static TOUCH: Text = text(
     "touch",
     concat!(

@@ -90,6 +90,12 @@ impl Columns {
         Version::from_packed(packed).ok_or_else(|| Torn::out_of_range("version", packed))
     }
 
+    pub(super) fn seq(&mut self) -> Result<Seq, Torn> {
+        let seq = self.number()?;
+        let number = u64::try_from(seq).ok().and_then(Seq::new);
+        number.ok_or_else(|| Torn::out_of_range("sequence", seq))
+    }
+
     pub(super) fn origin(&mut self) -> Result<PartitionId, Torn> {
         let id = self.number()?;
         id.try_into().map(PartitionId).map_err(|_| Torn::out_of_range("partition id", id))
@@ -111,6 +117,16 @@ impl Columns {
     pub(super) fn space(&mut self) -> Result<Space, Torn> {
         Ok(if self.flag()? { Space::System } else { Space::Data })
     }
+}
+
+/// Reads the rows that a statement found.
+pub(super) fn all_of<T>(
+    rows: Vec<Vec<Value>>,
+    statement: &'static str,
+    read: impl Fn(&mut Columns) -> Result<T, Torn>,
+) -> Result<Vec<T>, PartitionError> {
+    let read = |row| read(&mut Columns::of(row)).map_err(|torn| torn.at(statement));
+    rows.into_iter().map(read).collect()
 }
 
 /// A row of `data` or `system` behind its key, with or without its value.
@@ -176,7 +192,7 @@ pub(super) fn mark(space: Space, columns: &mut Columns) -> Result<Mark, Torn> {
 pub(super) fn clock_row(columns: &mut Columns) -> Result<ClockRow, Torn> {
     let partition = columns.origin()?;
     let epoch = columns.number()?;
-    let seq = columns.number()?;
+    let seq = columns.seq()?;
     let run = columns.run()?;
     let reseed = columns.number()?;
     Ok(ClockRow {
@@ -185,10 +201,7 @@ pub(super) fn clock_row(columns: &mut Columns) -> Result<ClockRow, Torn> {
             .ok()
             .and_then(Epoch::new)
             .ok_or_else(|| Torn::out_of_range("epoch", epoch))?,
-        seq: u64::try_from(seq)
-            .ok()
-            .and_then(Seq::new)
-            .ok_or_else(|| Torn::out_of_range("sequence", seq))?,
+        seq,
         run,
         reseed: reseed.try_into().map_err(|_| Torn::out_of_range("reseed number", reseed))?,
         reseeding: columns.flag()?,

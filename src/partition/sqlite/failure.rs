@@ -44,7 +44,8 @@ pub(super) fn failed_commit(failed: Failed) -> PartitionError {
         other @ (PartitionError::Refused(_)
         | PartitionError::DamagedRow { .. }
         | PartitionError::OutcomeUnknown(_)
-        | PartitionError::Foreign(_)) => other,
+        | PartitionError::Foreign(_)
+        | PartitionError::PutBack(_)) => other,
     }
 }
 
@@ -83,6 +84,7 @@ mod tests {
             PartitionError::Full(_) => "full",
             PartitionError::ReadOnly(_) => "read only",
             PartitionError::Foreign(_) => "foreign",
+            PartitionError::PutBack(_) => "put back",
             PartitionError::DamagedRow { .. } => "damaged row",
             PartitionError::Damaged { .. } => "damaged",
             PartitionError::Engine { .. } => "engine",

@@ -12,13 +12,13 @@ use rusqlite::{CachedStatement, Connection, Params, Row, params};
 use super::failure::failure;
 use super::rows::{STRETCH_KEY, of};
 use super::stored::{
-    Torn, clock_row, flag, origin, record, reseed_number, stored_topology, version,
+    Torn, clock_row, flag, origin, record, reseed_number, seq, stored_topology, version,
 };
 use super::upkeep;
 use crate::clock::Clock;
 use crate::partition::tables::{Cell, ClockRow, CursorRow, Points, Stretch, Tables};
 use crate::partition::upkeep::{Conflict, ConflictPlace, Expired, Mark, Stride};
-use crate::partition::{Entry, Identity, PartitionError, Refusal, Result};
+use crate::partition::{Entry, Identity, Jump, PartitionError, Refusal, Result};
 use crate::record::{Key, Record, Space};
 use crate::version::{PartitionId, RunId, Seq, SetId, Version};
 
@@ -64,6 +64,8 @@ static PUT_CLOCK: Statement = statement(
 );
 static PUT_JUMP: Statement =
     statement("put jump", "INSERT INTO jump (first_after, last_before) VALUES (?1, ?2)");
+static JUMPS: Statement =
+    statement("jumps", "SELECT last_before, first_after FROM jump ORDER BY first_after");
 static TOUCH: Statement = statement(
     "touch",
     "INSERT INTO frontend (id, beats, updated_at, document) VALUES ('barrier', 1, ?1, '')
@@ -333,6 +335,15 @@ impl Tables for Session<'_> {
         let jump = params![after.number().cast_signed(), before.number().cast_signed()];
         self.execute(&PUT_JUMP, jump)?;
         Ok(())
+    }
+
+    fn jumps(&mut self) -> Result<Vec<Jump>> {
+        let mut jumps = Vec::new();
+        self.each(&JUMPS, (), |row| {
+            jumps.push(Jump { before: seq(row, 0)?, after: seq(row, 1)? });
+            Ok(true)
+        })?;
+        Ok(jumps)
     }
 
     fn touch(&mut self) -> Result<()> {

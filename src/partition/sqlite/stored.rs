@@ -115,16 +115,18 @@ pub(super) fn mark(space: Space, row: &Row<'_>) -> Result<Mark, Torn> {
     })
 }
 
+pub(super) fn seq(row: &Row<'_>, column: usize) -> Result<Seq, Torn> {
+    let seq: i64 = row.get(column)?;
+    let number = u64::try_from(seq).ok().and_then(Seq::new);
+    number.ok_or_else(|| Torn::out_of_range("sequence", seq))
+}
+
 pub(super) fn clock_row(row: &Row<'_>) -> Result<ClockRow, Torn> {
     let epoch = row.get(1)?;
-    let seq: i64 = row.get(2)?;
     Ok(ClockRow {
         partition: origin(row, 0)?,
         epoch: Epoch::new(epoch).ok_or_else(|| Torn::out_of_range("epoch", epoch))?,
-        seq: u64::try_from(seq)
-            .ok()
-            .and_then(Seq::new)
-            .ok_or_else(|| Torn::out_of_range("sequence", seq))?,
+        seq: seq(row, 2)?,
         run: RunId(row.get::<_, i64>(3)?.cast_unsigned()),
         reseed: reseed_number(row, 4)?.0,
         reseeding: flag(row, 5)?,

@@ -22,9 +22,9 @@ use super::upkeep::{
     Conflict, ConflictPlace, Digest, Expired, Inspection, Repair, Repaired, Stride, Survey,
 };
 use super::{
-    Applied, Beginning, Chunk, Entry, Fetched, Get, Identity, Listing, OPENING_JUMP, Page,
-    PageRequest, Partition, PartitionError, Push, Range, Refusal, Reissued, ReseedNumber,
-    ReseedStep, Result, Status, Trim, Trimmed,
+    Applied, Beginning, Chunk, Entry, Fetched, Get, Identity, Jump, Listing, OPENING_JUMP,
+    OPENING_SPREAD, Page, PageRequest, Partition, PartitionError, Push, Range, Refusal, Reissued,
+    ReseedNumber, ReseedStep, Result, Status, Trim, Trimmed,
 };
 use crate::record::{Key, Record};
 use crate::rules::Rule;
@@ -72,6 +72,10 @@ impl<T: Transact> Partition for T {
             }
         }
         self.writing(open_lane)
+    }
+
+    fn jumps(&mut self) -> Result<Vec<Jump>> {
+        self.reading(|tables| tables.jumps())
     }
 
     fn raise(&mut self, epoch: Epoch) -> Result<()> {
@@ -242,7 +246,8 @@ fn open_lane(tables: &mut dyn Tables) -> Result<Epoch> {
     }
     // A crash may have taken back writes that somebody has seen: no version is ever given twice.
     let seq = if Rule::OpeningJump.in_force() {
-        clock.seq.advanced(OPENING_JUMP).ok_or(Refusal::SequenceExhausted)?
+        let jump = OPENING_JUMP + run.0 % OPENING_SPREAD;
+        clock.seq.advanced(jump).ok_or(Refusal::SequenceExhausted)?
     } else {
         clock.seq
     };
