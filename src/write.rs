@@ -119,6 +119,15 @@ impl Write {
         matches!(self.change, Change::Merge { .. })
     }
 
+    /// Whether the write depends on what the row that stands says, and not only on whether there is
+    /// one: then it has to be the row that was stored, its checksum compared.
+    pub fn needs_sound(&self) -> bool {
+        match self.change {
+            Change::Set(_) | Change::Delete => self.condition != Condition::NONE,
+            Change::Update(_) | Change::Merge { .. } | Change::Expire { .. } => true,
+        }
+    }
+
     /// Roughly what the write weighs on its way, in bytes; bounds batches.
     pub fn weight(&self) -> usize {
         let body = match &self.change {

@@ -1,5 +1,6 @@
 //! Expiry, comparing and mending rows, and the ledger.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use datastore::partition::upkeep::{
@@ -8,7 +9,7 @@ use datastore::partition::upkeep::{
 use datastore::partition::{Found, Get, PartitionError, Refusal, ReseedNumber, ReseedStep, Trim};
 use datastore::record::{Body, Key, Record, Space};
 use datastore::version::{Epoch, PartitionId};
-use datastore::write::{Condition, Expected, Outcome, Write};
+use datastore::write::{Change, Condition, Expected, Outcome, Write};
 use rstest::rstest;
 use rstest_reuse::apply;
 
@@ -202,6 +203,48 @@ fn writes_go_past_a_damaged_row(kind: Kind) {
     assert!(home.row(&key("worse")).unwrap().is_tombstone());
     home.write(&[set("bad", "new")]);
     assert_eq!(home.value("bad").as_deref(), Some(&b"new"[..]));
+}
+
+/// The same of rows whose values are not read to judge a write: what depends on their other columns
+/// believes none of them unseen.
+#[apply(engines)]
+fn writes_go_past_a_large_damaged_row(kind: Kind) {
+    /// Above what comes with the rows that writes are judged by.
+    static DAMAGED: LazyLock<String> = LazyLock::new(|| "x".repeat(100_000));
+    let bed = Bed::new(kind);
+    let mut home = bed.partition(1);
+    let large = |name: &str| {
+        let ttl = Some(Duration::from_millis(5));
+        let value = Body { value: vec![7; 100_000].into(), ..body("") };
+        Write { ttl, ..Write::set(key(name.to_owned()), value) }
+    };
+    let names = ["updated", "matched", "expired", "replaced", "deleted", "good"];
+    let last = home.write(&names.map(large));
+    for name in &names[..5] {
+        bed.tamper("store_1.db", name, &DAMAGED);
+    }
+    let stands = |name: &str, home: &mut Home| home.connection.inspect(&key(name.to_owned()));
+    let version = stands("expired", &mut home).unwrap().row.unwrap().mark.version;
+    let met = |version| {
+        let if_match = Some(Expected::OneOf(vec![version]));
+        Condition { if_match, if_none_match: None }
+    };
+    let matched = stands("matched", &mut home).unwrap().row.unwrap().mark.version;
+    let writes = [
+        Write::new(key("updated"), Change::Update(body("new"))),
+        Write { condition: met(matched), ..set("matched", "new") },
+        Write { tell_created: true, ..set("replaced", "new") },
+        delete("deleted"),
+        Write { condition: met(last), ..set("good", "new") },
+    ];
+    let outcomes = home.connection.commit(Epoch::FIRST, &writes).unwrap();
+    let is_written = |outcome: &Outcome| outcome.version().is_some();
+    let written: Vec<bool> = outcomes.iter().map(is_written).collect();
+    assert_eq!(written, [false, false, true, true, true], "{outcomes:?}");
+    assert_eq!(outcomes[..2], [Outcome::Damaged, Outcome::Damaged]);
+    bed.clock.advance_ms(5);
+    let expire = Write::expire(key("expired"), version);
+    assert_eq!(commit(&mut home, expire), Outcome::Damaged, "its time may be damaged as well");
 }
 
 /// A page without the row that its entries name would claim what it does not bring.

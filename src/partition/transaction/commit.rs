@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use bytes::Bytes;
+
 use super::{Places, same_reseed, store_newer};
 use crate::partition::tables::{Cell, Tables};
 use crate::partition::{Entry, Push, Refusal, Result};
@@ -50,7 +52,8 @@ fn why_not(tables: &mut dyn Tables, epoch: Epoch) -> Result<Refusal> {
 }
 
 /// Values up to here come with the rows that writes are judged by, so that their checksums are
-/// compared; of larger ones only those that are merged into (BOUND-1).
+/// compared. Of larger ones those that are merged into are read together; the others one by one,
+/// where a write depends on what the row says, and let go at once (BOUND-1).
 const JUDGED_VALUE_BYTES: usize = 64 << 10;
 
 /// The rows that the writes are judged by, and the keys of those that are damaged: one of them is
@@ -73,8 +76,15 @@ fn current_rows(
     if !merged.is_empty() {
         cells.extend(tables.cells(&merged, usize::MAX)?);
     }
-    if !judged.is_empty() {
-        cells.extend(tables.outlines(&judged)?);
+    let sound = keys_of(writes, Write::needs_sound);
+    let is_compared = |key: &&Key| sound.binary_search(key).is_ok();
+    let (compared, told): (Vec<&Key>, Vec<&Key>) = judged.into_iter().partition(is_compared);
+    for key in compared {
+        let cell = tables.cells(&[key], usize::MAX)?.remove(key).map(without_value);
+        cells.extend(cell.map(|cell| (key.clone(), cell)));
+    }
+    if !told.is_empty() {
+        cells.extend(tables.outlines(&told)?);
     }
     for (key, cell) in cells {
         match cell {
@@ -85,6 +95,18 @@ fn current_rows(
         }
     }
     Ok((rows, damaged))
+}
+
+fn without_value(cell: Cell) -> Cell {
+    match cell {
+        Cell::Row(mut row) => {
+            if let Some(body) = &mut row.body {
+                body.value = Bytes::new();
+            }
+            Cell::Row(row)
+        }
+        cell @ (Cell::Large(_) | Cell::Damaged) => cell,
+    }
 }
 
 /// The keys of these of the writes, each once, in order.
