@@ -1,6 +1,7 @@
 //! Connections whose identity was asked for before anything else was done over them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Connect;
 use crate::founding::history::{History, clock};
@@ -16,6 +17,8 @@ pub struct Checked {
     pub expected: Expected,
     /// What others have of it.
     pub history: Arc<History>,
+    /// How often a connection was lost.
+    pub losses: AtomicU64,
 }
 
 impl Checked {
@@ -54,5 +57,13 @@ impl Connect for Checked {
             connection.set_aside()?;
         }
         Ok(Some(PartitionError::PutBack(put_back.into())))
+    }
+
+    fn tell_lost(&self) {
+        self.losses.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn losses(&self) -> u64 {
+        self.losses.load(Ordering::SeqCst)
     }
 }

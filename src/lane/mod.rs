@@ -46,6 +46,15 @@ pub trait Connect: Send + Sync {
     fn set_aside_if_put_back(&self) -> Result<Option<PartitionError>, PartitionError> {
         Ok(None)
     }
+
+    /// A connection that had been used was lost: its server has ended, or takes no writes any more,
+    /// and where the way leads to may be another one by now.
+    fn tell_lost(&self) {}
+
+    /// How often that was told: whoever keeps a connection from before makes it anew.
+    fn losses(&self) -> u64 {
+        0
+    }
 }
 
 /// Why a lane has no answer.

@@ -13,7 +13,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use scheduled_thread_pool::ScheduledThreadPool;
@@ -54,17 +53,14 @@ pub struct Pool {
 struct Home {
     connect: Arc<dyn Connect>,
     clock: Arc<dyn Clock>,
-    /// How often a connection was lost.
-    losses: AtomicU64,
 }
 
 /// Room for one connection.
 #[derive(Default)]
 struct Place {
     slot: Option<Reader>,
-    /// When it was last used, and how many connections had been lost by then.
+    /// When it was last used.
     used: Duration,
-    losses: u64,
 }
 
 /// Places cost nothing and never break.
@@ -87,14 +83,6 @@ impl r2d2::ManageConnection for Places {
     }
 }
 
-impl Home {
-    fn note<T, E: Failure>(&self, result: &Result<T, E>) {
-        if failed(result).is_some_and(PartitionError::lost_connection) {
-            self.losses.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-}
-
 impl Pool {
     /// Connections for a lane of these limits, and for rounds; none is made before it is needed.
     pub fn new(connect: Arc<dyn Connect>, clock: Arc<dyn Clock>, limits: LaneLimits) -> Self {
@@ -110,7 +98,7 @@ impl Pool {
             // One of its own: closing connections to a partition that hangs keeps nobody else.
             .thread_pool(Arc::new(ScheduledThreadPool::new(1)))
             .build_unchecked(Places);
-        Self { places, home: Arc::new(Home { connect, clock, losses: AtomicU64::new(0) }) }
+        Self { places, home: Arc::new(Home { connect, clock }) }
     }
 
     /// A connection; it goes back when it is dropped.
@@ -126,26 +114,22 @@ impl Pool {
     /// Runs `read` over a connection; once more, over a new one, where it had died unnoticed.
     pub fn read<T, E: Failure>(
         &self,
-        mut read: impl FnMut(&mut Reader) -> Result<T, E>,
+        read: impl FnMut(&mut Reader) -> Result<T, E>,
     ) -> Result<T, E> {
         let mut pooled = self.place()?;
-        let Home { connect, clock, .. } = self.home.as_ref();
-        with_reader(&mut pooled.place.slot, connect.as_ref(), clock.as_ref(), |reader| {
-            let result = read(reader);
-            self.home.note(&result);
-            result
-        })
+        let Home { connect, clock } = self.home.as_ref();
+        with_reader(&mut pooled.place.slot, connect.as_ref(), clock.as_ref(), read)
     }
 
     /// A place, with a connection that may be used or with none.
     fn place(&self) -> Result<Pooled> {
         let place = self.places.get().map_err(|error| PartitionError::Busy(error.into()))?;
-        let mut pooled = Pooled { place, home: Arc::clone(&self.home) };
+        let mut pooled = Pooled { place, home: Arc::clone(&self.home), was_kept: false };
         let idle = self.home.clock.monotonic().saturating_sub(pooled.place.used);
-        let is_suspect = pooled.place.losses != self.home.losses.load(Ordering::SeqCst);
-        if idle > IDLE_MAX || is_suspect {
-            pooled.place.slot = None;
-        }
+        let connect = self.home.connect.as_ref();
+        pooled.place.slot =
+            pooled.place.slot.take().filter(|kept| idle <= IDLE_MAX && kept.is_of_now(connect));
+        pooled.was_kept = pooled.place.slot.is_some();
         Ok(pooled)
     }
 }
@@ -158,12 +142,22 @@ impl Connect for Pool {
     fn set_aside_if_put_back(&self) -> Result<Option<PartitionError>> {
         self.home.connect.set_aside_if_put_back()
     }
+
+    fn tell_lost(&self) {
+        self.home.connect.tell_lost();
+    }
+
+    fn losses(&self) -> u64 {
+        self.home.connect.losses()
+    }
 }
 
 /// A connection taken from a [`Pool`].
 pub struct Pooled {
     place: r2d2::PooledConnection<Places>,
     home: Arc<Home>,
+    /// Whether somebody had used it before.
+    was_kept: bool,
 }
 
 /// A connection that broke while it was taken.
@@ -178,7 +172,9 @@ impl Pooled {
             return Err(PartitionError::Unreachable(GivenUp.into()));
         };
         let result = what(reader.partition.as_mut());
-        self.home.note(&result);
+        if self.was_kept && failed(&result).is_some_and(PartitionError::lost_connection) {
+            self.home.connect.tell_lost();
+        }
         if matches!(&result, Err(error) if !error.keeps_connection()) {
             self.place.slot = None;
         }
@@ -189,7 +185,6 @@ impl Pooled {
 impl Drop for Pooled {
     fn drop(&mut self) {
         self.place.used = self.home.clock.monotonic();
-        self.place.losses = self.home.losses.load(Ordering::SeqCst);
     }
 }
 

@@ -15,6 +15,8 @@ pub struct Reader {
     pub seen: Seen,
     /// The monotonic instant at which the connection stood.
     pub since: Duration,
+    /// How many connections had been lost before it was made.
+    losses: u64,
 }
 
 impl Reader {
@@ -23,8 +25,15 @@ impl Reader {
         connect: &dyn Connect,
         clock: &dyn Clock,
     ) -> Result<Self, PartitionError> {
+        let losses = connect.losses();
         let partition = connect.connect()?;
-        Ok(Self { partition, seen: Seen::default(), since: clock.monotonic() })
+        Ok(Self { partition, seen: Seen::default(), since: clock.monotonic(), losses })
+    }
+
+    /// Whether no connection of the partition was lost since it was made: that server may have
+    /// ended all of them, or it may not be the one any more that others are led to.
+    pub(super) fn is_of_now(&self, connect: &dyn Connect) -> bool {
+        self.losses == connect.losses()
     }
 }
 
@@ -57,18 +66,23 @@ pub(super) fn failed<T, E: Failure>(result: &Result<T, E>) -> Option<&PartitionE
 /// Runs `read` over the connection in `slot`, made first where there is none, and kept unless the
 /// read left it in doubt (TALK-1). A connection that stood idle may have died with its server: that
 /// shows at once, and the read is made once more, over a new one. A partition that takes its time
-/// to fail is not asked again: it would only take it once more (BOUND-1).
+/// to fail is not asked again: it would only take it once more (BOUND-1). Whoever else keeps a
+/// connection of the partition is told.
 pub(super) fn with_reader<T, E: Failure>(
     slot: &mut Option<Reader>,
     connect: &dyn Connect,
     clock: &dyn Clock,
     mut read: impl FnMut(&mut Reader) -> Result<T, E>,
 ) -> Result<T, E> {
-    if let Some(mut reader) = slot.take() {
+    if let Some(mut reader) = slot.take().filter(|reader| reader.is_of_now(connect)) {
         let began = clock.monotonic();
         let result = read(&mut reader);
         let is_prompt = clock.monotonic().saturating_sub(began) < DEAD_AT_ONCE;
-        if !is_prompt || !failed(&result).is_some_and(PartitionError::lost_connection) {
+        let is_lost = failed(&result).is_some_and(PartitionError::lost_connection);
+        if is_lost {
+            connect.tell_lost();
+        }
+        if !is_prompt || !is_lost {
             return keep(slot, reader, told(connect, result));
         }
     }

@@ -193,7 +193,11 @@ impl Lane {
             Err(BatchError::NotWritten(error)) => error.lost_connection(),
             Ok(_) | Err(_) => false,
         };
-        if stood_idle && prompt && answers.iter().any(unsent) {
+        let is_lost = stood_idle && answers.iter().any(unsent);
+        if is_lost {
+            self.parts.connect.tell_lost();
+        }
+        if is_lost && prompt {
             return self.try_commit(connection, writes);
         }
         answers

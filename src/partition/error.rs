@@ -110,17 +110,16 @@ pub enum PartitionError {
 }
 
 impl PartitionError {
-    /// Whether the connection is still good for another transaction.
+    /// Whether the connection is still good for another transaction. Over one to a server that was
+    /// set read only nothing would ever be written again, although the way may lead to another by
+    /// now.
     pub const fn keeps_connection(&self) -> bool {
         match self {
-            Self::Refused(Refusal::RunEnded) | Self::Unreachable(_) | Self::OutcomeUnknown(_) => {
-                false
-            }
-            Self::Refused(_)
-            | Self::Busy(_)
-            | Self::DamagedRow { .. }
-            | Self::Full(_)
-            | Self::ReadOnly(_) => true,
+            Self::Refused(Refusal::RunEnded)
+            | Self::Unreachable(_)
+            | Self::OutcomeUnknown(_)
+            | Self::ReadOnly(_) => false,
+            Self::Refused(_) | Self::Busy(_) | Self::DamagedRow { .. } | Self::Full(_) => true,
             Self::Foreign(_) | Self::PutBack(_) | Self::Damaged { .. } | Self::Engine { .. } => {
                 false
             }
@@ -133,11 +132,15 @@ impl PartitionError {
         matches!(self, Self::Foreign(_) | Self::PutBack(_))
     }
 
-    /// Whether the way to the partition broke: over a new connection it may be otherwise at once.
+    /// Whether the way to the partition broke, or leads to a server that writes no more: over a new
+    /// connection it may be otherwise at once.
     pub const fn lost_connection(&self) -> bool {
         matches!(
             self,
-            Self::Unreachable(_) | Self::OutcomeUnknown(_) | Self::Refused(Refusal::RunEnded)
+            Self::Unreachable(_)
+                | Self::OutcomeUnknown(_)
+                | Self::ReadOnly(_)
+                | Self::Refused(Refusal::RunEnded)
         )
     }
 

@@ -7,6 +7,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -172,7 +173,8 @@ impl Engines {
             let voter = set.topology.voter_named(name).filter(|voter| voter.role.holds_data());
             let (Some(voter), Some(expected)) = (voter, set.expected(name)) else { continue };
             let (engine, history) = (Arc::clone(engine), Arc::clone(&history));
-            let checked = Arc::new(Checked { engine, expected, history });
+            let losses = AtomicU64::default();
+            let checked = Arc::new(Checked { engine, expected, history, losses });
             let connect = Arc::clone(&checked) as Arc<dyn Connect>;
             let limits = LaneLimits::default();
             // Of their own: every target of a round may read from every partition at once.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -34,11 +34,13 @@ use crate::support::proxy::{Proxy, Strike};
 struct Counted {
     engine: Box<dyn Engine>,
     made: AtomicUsize,
+    losses: AtomicU64,
 }
 
 impl Counted {
     fn new(engine: impl Engine + 'static) -> Arc<Self> {
-        Arc::new(Self { engine: Box::new(engine), made: AtomicUsize::new(0) })
+        let (made, losses) = (AtomicUsize::new(0), AtomicU64::new(0));
+        Arc::new(Self { engine: Box::new(engine), made, losses })
     }
 
     fn made(&self) -> usize {
@@ -50,6 +52,14 @@ impl Connect for Counted {
     fn connect(&self) -> Result<Connection> {
         self.made.fetch_add(1, Ordering::SeqCst);
         self.engine.connect()
+    }
+
+    fn tell_lost(&self) {
+        self.losses.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn losses(&self) -> u64 {
+        self.losses.load(Ordering::SeqCst)
     }
 }
 

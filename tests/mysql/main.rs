@@ -8,6 +8,7 @@ mod crash;
 mod faults;
 mod lanes;
 mod late;
+mod moved;
 mod plans;
 mod rights;
 mod rows;

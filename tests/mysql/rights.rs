@@ -126,7 +126,7 @@ fn a_server_that_is_set_read_only_serves_reads_and_says_what_is_wrong_with_write
     read_only(1);
     let refused = write(&mut home, &[set("k", "w")]).unwrap_err();
     assert_eq!(kind(&refused), "read only");
-    assert!(refused.is_without_effect() && refused.keeps_connection());
+    assert!(refused.is_without_effect() && !refused.keeps_connection());
     assert!(refused.to_string().contains("writable"), "{refused}");
     assert_eq!(value(&mut home, "k").unwrap().as_deref(), Some(&b"v"[..]));
     read_only(0);

@@ -7,6 +7,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -97,7 +98,7 @@ enum Fate {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    server: u16,
+    server: AtomicU16,
 }
 
 /// A proxy to a server on this machine; it ends its connections when dropped.
@@ -122,7 +123,8 @@ impl Proxy {
             streams: Vec::new(),
             is_over: false,
         };
-        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new(), server });
+        let (state, server) = (Mutex::new(state), AtomicU16::new(server));
+        let shared = Arc::new(Shared { state, changed: Condvar::new(), server });
         let accepting = Arc::clone(&shared);
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
@@ -137,6 +139,11 @@ impl Proxy {
 
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Leads to another server from now on; connections that stand stay where they are.
+    pub fn lead_to(&self, server: u16) {
+        self.shared.server.store(server, Ordering::SeqCst);
     }
 
     /// Sets what happens to all bytes on a way, those that are held included.
@@ -300,7 +307,8 @@ impl Shared {
 }
 
 fn connect(shared: &Arc<Shared>, client: TcpStream) {
-    let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, shared.server)) else { return };
+    let server = (Ipv4Addr::LOCALHOST, shared.server.load(Ordering::SeqCst));
+    let Ok(server) = TcpStream::connect(server) else { return };
     let (Ok(client_2), Ok(server_2)) = (client.try_clone(), server.try_clone()) else { return };
     let (Ok(client_3), Ok(server_3)) = (client.try_clone(), server.try_clone()) else { return };
     for stream in [&client, &server] {

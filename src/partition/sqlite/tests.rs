@@ -95,7 +95,7 @@ fn who_may_only_read_is_told_so() {
     connection.connection.pragma_update(None, "query_only", 1).unwrap();
     let refused = connection.commit(Epoch::FIRST, &write).unwrap_err();
     assert!(matches!(&refused, PartitionError::ReadOnly(_)), "{refused:?}");
-    assert!(refused.is_without_effect() && refused.keeps_connection());
+    assert!(refused.is_without_effect() && refused.lost_connection());
     connection.connection.pragma_update(None, "query_only", 0).unwrap();
     connection.commit(Epoch::FIRST, &write).unwrap();
 }
