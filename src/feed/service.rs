@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::follower::{Kind, Listed};
 use super::ring::{Batch, Ring, Turn};
-use super::tail::Tail;
+use super::tails::Tails;
 use super::{FeedError, FeedPage, Follower, Position, Selection, page};
 use crate::clock::Clock;
 use crate::jobs::SyncJob;
@@ -159,6 +160,11 @@ impl Hub {
         lock(&self.heads).join(vector);
     }
 
+    /// The newest known version of an origin.
+    pub(super) fn head(&self, origin: PartitionId) -> Version {
+        lock(&self.heads).get(origin)
+    }
+
     pub(super) fn next(
         &self,
         position: &mut Vector,
@@ -177,18 +183,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Served {
-    source: FeedSource,
-    /// For whoever is behind: such reads never wait for a tail, nor it for them.
+/// A partition that is read, and the lane for whoever is behind: such reads never wait for a tail,
+/// nor it for them.
+pub(super) struct Served {
+    pub(super) source: FeedSource,
     lane: ReadLane,
-    /// Of a read copy there is no log to follow.
-    tail: Option<Tail>,
 }
+
+/// The partitions that are read, as they are at the time.
+pub(super) type Sources = ArcSwap<BTreeMap<PartitionId, Arc<Served>>>;
 
 /// One front end's feed.
 pub struct Feed {
     set: SetId,
-    served: BTreeMap<PartitionId, Served>,
+    served: Arc<Sources>,
+    tails: Tails,
     hub: Arc<Hub>,
     barriers: Arc<Barriers>,
     clock: Arc<dyn Clock>,
@@ -204,21 +213,10 @@ impl Feed {
     pub fn start(parts: FeedParts) -> std::io::Result<Self> {
         let hub = Arc::new(Hub::new(parts.limits));
         let barriers = Arc::new(Barriers::default());
-        let lane_limits = LaneLimits { read_threads: 1, ..LaneLimits::default() };
-        let mut served = BTreeMap::new();
-        for source in &parts.sources {
-            let mut sources = parts.sources.clone();
-            sources.sort_by_key(|other| (other.id != source.id, !other.is_local));
-            let name = format!("feed-{}", source.name);
-            let (connect, clock) = (Arc::clone(&source.connect), Arc::clone(&parts.clock));
-            let pool = Arc::new(Pool::new(connect, Arc::clone(&clock), lane_limits));
-            let lane = ReadLane::start(&name, pool, clock, lane_limits)?;
-            let start = || Tail::start(sources, Arc::clone(&hub), Arc::clone(&barriers));
-            let tail = source.is_voter.then(start).transpose()?;
-            served.insert(source.id, Served { source: source.clone(), lane, tail });
-        }
-        Ok(Self {
+        let served = Arc::new(Sources::default());
+        let feed = Self {
             set: parts.set,
+            tails: Tails::new(Arc::clone(&served), Arc::clone(&hub), Arc::clone(&barriers)),
             served,
             hub,
             barriers,
@@ -227,7 +225,38 @@ impl Feed {
             limits: parts.limits,
             followers: Mutex::default(),
             count: AtomicU64::new(0),
-        })
+        };
+        for source in parts.sources {
+            feed.serve(source)?;
+        }
+        Ok(feed)
+    }
+
+    /// Reads this partition as well from now on, and follows its log if it may give versions; one
+    /// that was read already is reached in this way.
+    pub fn serve(&self, source: FeedSource) -> std::io::Result<()> {
+        let limits = LaneLimits { read_threads: 1, ..LaneLimits::default() };
+        let name = format!("feed-{}", source.name);
+        let (connect, clock) = (Arc::clone(&source.connect), Arc::clone(&self.clock));
+        let pool = Arc::new(Pool::new(connect, Arc::clone(&clock), limits));
+        let lane = ReadLane::start(&name, pool, clock, limits)?;
+        let (id, is_voter) = (source.id, source.is_voter);
+        let new = Arc::new(Served { source, lane });
+        self.served.rcu(|served| {
+            let mut served = BTreeMap::clone(served);
+            served.insert(id, Arc::clone(&new));
+            served
+        });
+        if is_voter { self.tails.add(id) } else { Ok(()) }
+    }
+
+    /// Reads this partition no more. What others have of its log goes on to be followed.
+    pub fn leave(&self, id: PartitionId) {
+        self.served.rcu(|served| {
+            let mut served = BTreeMap::clone(served);
+            served.remove(&id);
+            served
+        });
     }
 
     /// The set whose changes these are.
@@ -243,23 +272,16 @@ impl Feed {
     /// This front end has written at `origin`.
     pub fn wrote(&self, origin: PartitionId, version: Version) {
         lock(&self.hub.heads).raise(origin, version);
-        if self.hub.is_followed()
-            && let Some(tail) = self.served.get(&origin).and_then(|served| served.tail.as_ref())
-        {
-            tail.wake();
+        if self.hub.is_followed() {
+            self.tails.wake(origin);
         }
     }
 
     /// Somebody may have written anywhere: costs nothing while nobody follows.
     pub fn look(&self) {
         if self.hub.is_followed() {
-            self.wake_tails();
-        }
-    }
-
-    fn wake_tails(&self) {
-        for tail in self.served.values().filter_map(|served| served.tail.as_ref()) {
-            tail.wake();
+            self.tails.add_seen(&self.heads());
+            self.tails.wake_all();
         }
     }
 
@@ -279,7 +301,7 @@ impl Feed {
 
     /// The name of a partition; its number where nobody has that name any more.
     pub fn name_of(&self, id: PartitionId) -> Arc<str> {
-        match self.served.get(&id) {
+        match self.served.load().get(&id) {
             Some(served) => Arc::clone(&served.source.name),
             None => id.to_string().into(),
         }
@@ -347,7 +369,7 @@ impl Feed {
         lock(&self.followers).remove(&number);
         if self.hub.tailing.fetch_sub(1, Ordering::SeqCst) == 1 {
             // So that the tails notice that nobody is left, and forget where they were.
-            self.wake_tails();
+            self.tails.wake_all();
         }
     }
 
@@ -356,7 +378,7 @@ impl Feed {
         let mut now = Vector::new();
         let mut failure = None;
         let mut asked = 0;
-        for served in self.served.values() {
+        for served in self.served.load_full().values() {
             let barriers = Arc::clone(&self.barriers);
             let status = move |reader: &mut Reader| {
                 let status = reader.partition.status()?;
@@ -424,18 +446,16 @@ impl Feed {
 
     /// Whether every log has been looked at since somebody follows.
     pub(super) fn knows_all_logs(&self) -> bool {
+        let origins = self.tails.origins();
         let ring = lock(&self.hub.ring);
-        let tails = self.served.values().filter(|served| served.tail.is_some());
-        tails.map(|served| served.source.id).all(|id| ring.has_begun(id))
+        origins.into_iter().all(|origin| ring.has_begun(origin))
     }
 
     /// Every origin whose log may go on after `position`.
     fn origins_above(&self, position: &Vector) -> Vec<PartitionId> {
-        let voters = self.served.values().filter(|served| served.source.is_voter);
-        let mut origins: Vec<PartitionId> = voters.map(|served| served.source.id).collect();
+        let mut origins = self.tails.origins();
         let heads = self.heads();
-        let known = heads.iter().chain(position.iter()).map(|(origin, _)| origin);
-        origins.extend(known.filter(|origin| !self.served.contains_key(origin)));
+        origins.extend(heads.iter().chain(position.iter()).map(|(origin, _)| origin));
         origins.sort_unstable();
         origins.dedup();
         origins
@@ -471,26 +491,34 @@ impl Feed {
         self.first_of(Some(origin), &position, &selection, limits).await
     }
 
-    /// Asks the partitions in turn: `first`, then local ones, then the others, each time another
-    /// one first.
+    /// Asks the partitions in turn: `origin`, then local ones, then the others, each time another
+    /// one first. Of an origin's log nobody else knows whether it is all: the page of whoever has
+    /// most of it is given.
     async fn first_of(
         &self,
-        first: Option<PartitionId>,
+        origin: Option<PartitionId>,
         position: &Position,
         selection: &Selection,
         limits: PageLimits,
     ) -> Result<FeedPage, FeedFailure> {
         let turn = self.count.fetch_add(1, Ordering::Relaxed);
-        let mut order: Vec<&Served> = self.served.values().collect();
+        let served = self.served.load_full();
+        let mut order: Vec<&Arc<Served>> = served.values().collect();
         let shift = usize::try_from(turn % order.len().max(1) as u64).unwrap_or(0);
         order.rotate_left(shift);
-        order.sort_by_key(|served| (Some(served.source.id) != first, !served.source.is_local));
-        let mut last = FeedFailure::NotCovered;
+        order.sort_by_key(|served| (Some(served.source.id) != origin, !served.source.is_local));
+        let (mut best, mut last): (Option<FeedPage>, _) = (None, FeedFailure::NotCovered);
+        let reach = |page: &FeedPage| Some(page.next.seen()?.get(origin?));
         for served in order {
             match self.page_at(served, position, selection, limits).await {
                 Ok(page) => {
                     self.hub.note_heads(&page.source);
-                    return Ok(page);
+                    if page.more || origin.is_none_or(|origin| origin == served.source.id) {
+                        return Ok(page);
+                    }
+                    if best.as_ref().map(reach) < Some(reach(&page)) {
+                        best = Some(page);
+                    }
                 }
                 // Of two reasons the one that tells the follower what to do.
                 Err(FeedFailure::NotCovered) if matches!(last, FeedFailure::Unreadable { .. }) => {}
@@ -498,7 +526,7 @@ impl Feed {
                 Err(error) => last = error,
             }
         }
-        Err(last)
+        best.ok_or(last)
     }
 
     async fn page_at(

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use super::ring::Batch;
-use super::service::{FeedSource, Hub};
+use super::service::{FeedSource, Hub, Sources};
 use super::{FeedError, Position, Selection, page};
 use crate::partition::{Partition, PartitionError};
 use crate::sync::barrier::Barriers;
@@ -47,17 +47,17 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// Starts the thread that reads the log of `sources[0]`; the others stand in for it.
+    /// Starts the thread that reads the log of `origin`: there, or where others stand in for it.
     pub(super) fn start(
-        sources: Vec<FeedSource>,
+        origin: PartitionId,
+        sources: Arc<Sources>,
         hub: Arc<Hub>,
         barriers: Arc<Barriers>,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let own = Arc::clone(&shared);
-        let name =
-            sources.first().map_or_else(String::new, |source| format!("feed-{}", source.name));
-        let mut reader = Reading::new(sources, hub, barriers);
+        let name = format!("feed-of-{origin}");
+        let mut reader = Reading::new(origin, sources, hub, barriers);
         let work = move || {
             let mut done = 0;
             while let Some(wakeup) = next(&own, done) {
@@ -97,13 +97,13 @@ fn next(shared: &Shared, done: u64) -> Option<u64> {
 
 /// What the thread works with.
 struct Reading {
-    /// The origin first.
-    sources: Vec<FeedSource>,
+    sources: Arc<Sources>,
     origin: PartitionId,
     selection: Selection,
     hub: Arc<Hub>,
     barriers: Arc<Barriers>,
-    connections: BTreeMap<PartitionId, Box<dyn Partition + Send>>,
+    /// Each with how many had been lost when it was made.
+    connections: BTreeMap<PartitionId, (u64, Box<dyn Partition + Send>)>,
     /// How far the log was read; `None`: nobody followed.
     reached: Option<Version>,
     /// Above every floor of the other logs. They are not read here: who stands below one of their
@@ -113,8 +113,12 @@ struct Reading {
 }
 
 impl Reading {
-    fn new(sources: Vec<FeedSource>, hub: Arc<Hub>, barriers: Arc<Barriers>) -> Self {
-        let origin = sources.first().map_or(PartitionId(0), |source| source.id);
+    fn new(
+        origin: PartitionId,
+        sources: Arc<Sources>,
+        hub: Arc<Hub>,
+        barriers: Arc<Barriers>,
+    ) -> Self {
         let selection = Selection { prefix: bytes::Bytes::new(), origins: [origin].into() };
         Self {
             sources,
@@ -135,12 +139,21 @@ impl Reading {
             self.reached = None;
             return;
         }
+        let sources = self.sources.load_full();
+        self.connections.retain(|id, _| sources.contains_key(id));
+        // Of one that nobody can be asked any more, what others have is known from their vectors.
+        let is_there = sources.contains_key(&self.origin);
+        if !is_there && self.reached.is_some_and(|at| at >= self.hub.head(self.origin)) {
+            return;
+        }
+        let mut order: Vec<&FeedSource> = sources.values().map(|served| &served.source).collect();
+        order.sort_by_key(|source| (source.id != self.origin, !source.is_local));
         let mut trouble = None;
-        for nth in 0..self.sources.len() {
-            match self.read_at(nth) {
+        for source in order {
+            match self.read_at(source) {
                 Ok(()) => {
                     // The origin knows all of its log; the others each as much as they have.
-                    if nth == 0 {
+                    if source.id == self.origin {
                         break;
                     }
                 }
@@ -169,28 +182,29 @@ impl Reading {
         }
     }
 
-    fn read_at(&mut self, nth: usize) -> Result<(), FeedError> {
-        let id = self.sources[nth].id;
-        let stood_idle = self.connections.contains_key(&id);
-        match self.read_over(nth) {
+    fn read_at(&mut self, source: &FeedSource) -> Result<(), FeedError> {
+        let losses = source.connect.losses();
+        let stood_idle = self.connections.get(&source.id).is_some_and(|(at, _)| *at == losses);
+        match self.read_over(source) {
             // A connection that stood idle may have died with its server.
             Err(FeedError::Partition(error)) if stood_idle && error.lost_connection() => {
-                self.read_over(nth)
+                source.connect.tell_lost();
+                self.read_over(source)
             }
             result => result,
         }
     }
 
-    fn read_over(&mut self, nth: usize) -> Result<(), FeedError> {
-        let source = &self.sources[nth];
-        let mut connection = match self.connections.remove(&source.id) {
-            Some(connection) => connection,
+    fn read_over(&mut self, source: &FeedSource) -> Result<(), FeedError> {
+        let losses = source.connect.losses();
+        let kept = self.connections.remove(&source.id).filter(|(at, _)| *at == losses);
+        let mut connection = match kept {
+            Some((_, connection)) => connection,
             None => source.connect.connect()?,
         };
-        let id = source.id;
         let result = self.read(connection.as_mut());
         if !matches!(&result, Err(FeedError::Partition(error)) if !error.keeps_connection()) {
-            self.connections.insert(id, connection);
+            self.connections.insert(source.id, (losses, connection));
         }
         result
     }

@@ -63,7 +63,7 @@ async fn page(front: &Front, query: &str) -> Value {
 }
 
 /// The pages from `since` on, until there is no more; and where that is.
-async fn all(front: &Front, since: &str, more: &str) -> (Vec<Value>, String) {
+pub async fn all(front: &Front, since: &str, more: &str) -> (Vec<Value>, String) {
     let (mut events, mut since) = (Vec::new(), since.to_owned());
     loop {
         let page = page(front, &format!("since={since}{more}")).await;
@@ -75,7 +75,7 @@ async fn all(front: &Front, since: &str, more: &str) -> (Vec<Value>, String) {
     }
 }
 
-async fn now(front: &Front) -> String {
+pub async fn now(front: &Front) -> String {
     page(front, "since=now").await["next"].as_str().unwrap().to_owned()
 }
 

@@ -15,6 +15,7 @@ mod lists;
 mod negotiation;
 mod orchestrator;
 mod original;
+mod origins;
 mod performance;
 mod properties;
 mod races;

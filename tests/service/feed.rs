@@ -1,7 +1,7 @@
 //! FEED-1 under the real service: followers on three front ends over three MariaDB masters, while
 //! everything changes and everything breaks.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
@@ -368,4 +368,67 @@ fn a_front_end_that_was_killed_disappears_and_one_that_ends_leaves_at_once() {
     assert!(!running(&one).contains(&address), "it has left before it ended");
     drop(followed);
     one.stop();
+}
+
+/// The keys and versions that `/changes` tells of since a position, and where that leads.
+fn told_since(connection: &mut Connection, position: &str) -> (BTreeMap<String, String>, String) {
+    let page = page(connection, position);
+    let text = |event: &serde_json::Value, name: &str| event[name].as_str().unwrap().to_owned();
+    let events = page["events"].as_array().unwrap().iter();
+    let told = events.map(|event| (text(event, "key"), text(event, "version"))).collect();
+    (told, text(&page, "next"))
+}
+
+/// While an origin is away its log is read where others have it, and the other logs go on; when it
+/// is back nothing is missing.
+#[test]
+fn followers_go_on_while_a_master_is_away_and_have_missed_nothing_when_it_is_back() {
+    let mut servers = Servers::start();
+    let (front, other) = (servers.front_end(), servers.front_end());
+    let mut connection = front.connect();
+    let position = told_since(&mut connection, "now").1;
+    let mut stream = Stream::open(front.address(), "since=now", "").unwrap();
+    let mut next = move || loop {
+        let event = stream.next().unwrap();
+        if event.event != "heartbeat" {
+            break event.data["key"].as_str().unwrap().to_owned();
+        }
+    };
+    let keys = [0, 1, 2].map(key_of);
+    let mut put = |nth: usize| {
+        let target = paths::emit("/bucket/", keys[nth].as_bytes());
+        let answer = connection.put(&target, b"v");
+        matches!(answer.status, 201 | 204).then(|| answer.header("etag").unwrap().to_owned())
+    };
+    for nth in 0..3 {
+        put(nth).unwrap();
+        assert_eq!(next(), keys[nth]);
+    }
+    front.sync();
+    servers.kill(0);
+    for nth in [1, 2] {
+        put(nth).unwrap();
+        assert_eq!(next(), keys[nth], "the others go on");
+    }
+    assert_eq!(put(0), None);
+    // Whoever comes only now, elsewhere, with a position from before all of it.
+    let mut elsewhere = other.connect();
+    let (told, position) = told_since(&mut elsewhere, &position);
+    assert_eq!(told.into_keys().collect::<BTreeSet<_>>(), keys.clone().into());
+    servers.crash(0);
+    let mut etag = None;
+    until("the master takes writes again", || {
+        etag = put(0);
+        etag.is_some()
+    });
+    assert_eq!(next(), keys[0]);
+    let mut told = BTreeMap::new();
+    until("the log can be read again", || {
+        told = told_since(&mut elsewhere, &position).0;
+        !told.is_empty()
+    });
+    let etag = etag.unwrap();
+    assert_eq!(told, [(keys[0].clone(), etag.trim_matches('"').to_owned())].into());
+    front.stop();
+    other.stop();
 }

@@ -61,6 +61,11 @@ impl Servers {
         Service::start_with(self.folder.path(), &environment)
     }
 
+    /// Kills the `nth`.
+    pub fn kill(&mut self, nth: usize) {
+        self.servers[nth].kill();
+    }
+
     /// Kills the `nth` and starts it again.
     pub fn crash(&mut self, nth: usize) {
         self.servers[nth].restart();

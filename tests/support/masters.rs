@@ -112,6 +112,11 @@ impl Masters {
         Self::start(self.kind, self.clock, self.topology, self.databases, self.directory)
     }
 
+    /// The same databases, and another store over all.
+    pub fn again(self) -> Self {
+        Self::start(self.kind, self.clock, self.topology, self.databases, self.directory)
+    }
+
     /// The same databases with a new one, which masters nothing yet, and another store over all.
     pub fn joined_by(self, name: &str) -> Self {
         let id = self.topology.voters().iter().map(|voter| voter.id).max().unwrap();
