@@ -53,10 +53,12 @@ wait $server
 
 /// A running server; killed when dropped.
 pub struct Server {
+    // Ends before its disk.
+    process: Option<Process>,
+    disk: Option<Disk>,
     directory: tempfile::TempDir,
     options: Vec<String>,
     port: u16,
-    process: Option<Process>,
 }
 
 struct Process {
@@ -73,12 +75,24 @@ impl Server {
 
     /// The same with options of the test's own.
     pub fn start_with(options: &[&str]) -> Self {
+        Self::start_on(options, None)
+    }
+
+    /// The same with its data on a disk of its own, of so many bytes.
+    pub fn start_on_disk(options: &[&str], bytes: u64) -> Self {
+        Self::start_on(options, Some(bytes))
+    }
+
+    fn start_on(options: &[&str], disk_bytes: Option<u64>) -> Self {
         let before = SERVERS.fetch_add(1, Ordering::SeqCst);
         assert!(before < SERVERS_MAX, "more than {SERVERS_MAX} servers at once");
         let directory = tempfile::tempdir().expect("a directory for the server's data");
-        copy(template(), &directory.path().join("data")).expect("a copy of the data directory");
+        let data = directory.path().join("data");
+        let disk = disk_bytes.map(|bytes| Disk::mount(&data, bytes));
+        let there = disk.as_ref().map_or_else(|| data.clone(), |disk| disk.path(&data));
+        copy(template(), &there).expect("a copy of the data directory");
         let options = options.iter().map(|&option| option.to_owned()).collect();
-        let mut server = Self { directory, options, port: 0, process: None };
+        let mut server = Self { directory, options, port: 0, process: None, disk };
         for _ in 0..STARTS_MAX {
             server.port = free_port();
             if server.try_start() {
@@ -133,6 +147,12 @@ impl Server {
     /// A plain connection to one database.
     pub fn admin_of(&self, database: &str) -> Conn {
         connection(self.port, database).expect("a connection to the server")
+    }
+
+    /// A place beside its data, on the same disk.
+    pub fn beside_data(&self, name: &str) -> PathBuf {
+        let path = self.directory.path().join("data").join(name);
+        self.disk.as_ref().map_or_else(|| path.clone(), |disk| disk.path(&path))
     }
 
     /// SIGKILL, as a crash of the process.
@@ -225,6 +245,7 @@ impl Server {
         fs::write(&init, user).expect("a file for the server");
         let mut command = Command::new("sh");
         command.args(["-c", KEEPER, "keeper"]).arg(self.directory.path());
+        command.args(self.disk.iter().flat_map(Disk::inside));
         command.args(server_program());
         command.arg(format!("--datadir={}", data.display()));
         command.arg(format!("--init-file={}", init.display()));
@@ -245,6 +266,10 @@ impl Server {
             "--max-allowed-packet=16M",
             "--max-connections=1000",
         ]);
+        if self.disk.is_some() {
+            // As which it runs in the namespace of its disk, whoever runs the test.
+            command.arg("--user=root");
+        }
         command.args(&self.options);
         let (process, ready) = Process::spawn(command);
         self.process = Some(process);
@@ -266,6 +291,50 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
         SERVERS.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A file system in memory that the processes of one test see and nobody else: it is mounted where
+/// a process lives that waits for the end of the test.
+struct Disk {
+    keeper: Child,
+}
+
+impl Disk {
+    fn mount(at: &Path, bytes: u64) -> Self {
+        fs::create_dir(at).expect("a place for a disk");
+        let script = format!("mount -t tmpfs -o size={bytes} tmpfs \"$0\" && echo && read -r _");
+        let mut keeper = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c", &script])
+            .arg(at)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare runs");
+        let mut stdout = BufReader::new(keeper.stdout.take().expect("it is piped"));
+        let said = stdout.read_line(&mut String::new()).expect("the shell can be read");
+        assert_eq!(said, 1, "a disk can be mounted in a namespace of its own");
+        Self { keeper }
+    }
+
+    /// Where a path on the disk is for whoever does not see it.
+    fn path(&self, path: &Path) -> PathBuf {
+        format!("/proc/{}/root{}", self.keeper.id(), path.display()).into()
+    }
+
+    /// What runs a program that sees it.
+    fn inside(&self) -> [String; 6] {
+        let target = self.keeper.id().to_string();
+        let words = ["nsenter", "--user", "--preserve-credentials", "--mount", "--target", &target];
+        words.map(str::to_owned)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // The shell ends with its input.
+        drop(self.keeper.stdin.take());
+        drop(self.keeper.wait());
     }
 }
 
