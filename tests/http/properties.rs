@@ -110,6 +110,9 @@ fn targets() -> impl Strategy<Value = String> {
         "/admin/sync",
         "/admin/verify",
         "/admin/conflicts",
+        "/changes",
+        "/subscriptions",
+        "/subscriptions/",
         "/",
     ]);
     let query = prop::sample::select(vec![
@@ -122,6 +125,10 @@ fn targets() -> impl Strategy<Value = String> {
         "ttl",
         "ack",
         "wait",
+        "since",
+        "include",
+        "lease",
+        "position",
         "x",
     ]);
     let text = "[a-z0-9%/.+&=?!~{}-]{0,12}";
