@@ -22,8 +22,8 @@
 //! [`Feed::look`]), and puts what it reads on the [`ring`], once for all followers. It reads only
 //! while somebody follows. An origin that joins, or is seen in others' vectors, gets one as well
 //! ([`tails`]; `docs/adr/0006-a-feed-reads-each-log-by-itself.md`). A [`follower`] takes from the
-//! ring what comes after its position. Whoever is not within the ring, since it has just come or has
-//! been slow, is caught up from the tables, over lanes of their own; nothing is kept for it.
+//! ring what comes after its position. Whoever is not within the ring, since it has just come or
+//! has been slow, is caught up from the tables, over lanes of their own; nothing is kept for it.
 //!
 //! Bounds (BOUND-1): the ring has a size in bytes; a follower holds one batch at most; there are so
 //! many followers and no more.

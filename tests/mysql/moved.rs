@@ -1,5 +1,5 @@
-//! A name that leads to another server: the old one was demoted and lives on, read only. No lane may
-//! stay there with a connection that it has kept.
+//! A name that leads to another server: the old one was demoted and lives on, read only. No lane
+//! may stay there with a connection that it has kept.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -8,7 +8,7 @@ use super::process::{BOUND, Service, until};
 use super::support::mariadb::Server;
 use super::support::proxy::{Proxy, Strike};
 
-/// Deadlock, lock wait, changed row, too many connections, read only (twice), table full, disk full,
+/// Deadlock, lock wait, changed row, too many connections, read only (twice), table and disk full,
 /// gone (three kinds), duplicate key, no such table, no right, and one that nobody knows.
 const CODES: [u16; 15] =
     [1213, 1205, 1020, 1040, 1290, 1836, 1114, 1021, 2006, 2013, 1927, 1062, 1146, 1142, 65535];
