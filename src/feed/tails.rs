@@ -5,6 +5,7 @@
 //! others bring. Read copies give no versions and have none.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::service::{Hub, Sources};
@@ -29,11 +30,9 @@ impl Tails {
 
     /// Follows the log of `origin` from now on.
     pub(super) fn add(&self, origin: PartitionId) -> std::io::Result<()> {
-        let mut running = self.lock();
-        if !running.contains_key(&origin) {
+        if let Entry::Vacant(place) = self.lock().entry(origin) {
             let (sources, hub) = (Arc::clone(&self.sources), Arc::clone(&self.hub));
-            let tail = Tail::start(origin, sources, hub, Arc::clone(&self.barriers))?;
-            running.insert(origin, tail);
+            place.insert(Tail::start(origin, sources, hub, Arc::clone(&self.barriers))?);
         }
         Ok(())
     }

@@ -400,9 +400,9 @@ fn followers_go_on_while_a_master_is_away_and_have_missed_nothing_when_it_is_bac
         let answer = connection.put(&target, b"v");
         matches!(answer.status, 201 | 204).then(|| answer.header("etag").unwrap().to_owned())
     };
-    for nth in 0..3 {
+    for (nth, key) in keys.iter().enumerate() {
         put(nth).unwrap();
-        assert_eq!(next(), keys[nth]);
+        assert_eq!(next(), *key);
     }
     front.sync();
     servers.kill(0);
