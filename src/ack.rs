@@ -1,4 +1,4 @@
-//! Acknowledgement by more than the master: the row is pushed ahead of the log.
+//! Acknowledgement by more than the master: rows are pushed ahead of the log.
 //!
 //! Pushes start once the master's commit has returned, so that no other partition holds what a
 //! crash of the master can take back (BAR-1). A majority counts against *all* data voters, those
@@ -9,15 +9,19 @@ use crate::record::Record;
 use crate::rules::Rule;
 use crate::topology::Topology;
 
-/// Pushes a row that its master has committed under `topology` to another data voter; `Ok`: it is
-/// held there, durably.
-pub fn push(target: &mut dyn Partition, row: &Record, topology: &Topology) -> Result<()> {
+/// Pushes rows that their masters have committed under `topology` to another data voter; `Ok`: they
+/// are held there, durably.
+pub fn push(target: &mut dyn Partition, rows: &[Record], topology: &Topology) -> Result<()> {
     let status = target.status()?;
     if status.epoch < topology.epoch() && Rule::RaiseClock.in_force() {
         target.raise(topology.epoch())?;
     }
-    let (row, cuts) = (row.clone(), topology.cuts());
-    let push = Push { row, epoch: topology.epoch(), reseed: status.reseed, cuts };
+    let push = Push {
+        rows: rows.to_vec(),
+        epoch: topology.epoch(),
+        reseed: status.reseed,
+        cuts: topology.cuts(),
+    };
     target.push(&push)
 }
 

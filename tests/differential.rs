@@ -323,7 +323,8 @@ impl World {
     fn push(&mut self, to: usize) {
         let (from, key) = (self.somebody(), self.key());
         let Some(row) = self.row(from, &key) else { return };
-        let push = Push { row, epoch: self.epoch(to), reseed: self.number(to), cuts: Cuts::NONE };
+        let rows = vec![row];
+        let push = Push { rows, epoch: self.epoch(to), reseed: self.number(to), cuts: Cuts::NONE };
         let result = self.pairs[to].ask(&push, |partition| partition.push(&push));
         self.saw(result, |()| Some("push"));
     }

@@ -4,10 +4,10 @@
 //! waiting into one transaction (group commit). A **point lane** takes the small point reads of a
 //! distant partition together, as many as wait; those of local engines run where they are asked,
 //! over **local readers**. The **pool** lends checked connections for all else: to a **read lane**,
-//! a few threads for what may not run on the thread that asked (lists, large values, pushes), and
-//! to rounds of sync.
+//! a few threads for what may not run on the thread that asked (lists, large values), to a **push
+//! lane**, which takes rows of other masters together, and to rounds of sync.
 //!
-//! BOUND-1: each queue is bounded in requests, the write queue in bytes too; each request carries a
+//! BOUND-1: each queue is bounded in requests, those of writes and pushes in bytes too; each request carries a
 //! deadline and is not begun after it; what does not fit is refused at once. A connection is
 //! dropped after any error that leaves it in doubt (TALK-1), and made anew for the next request.
 
@@ -17,6 +17,7 @@ pub mod disposable;
 pub mod look;
 pub mod point;
 pub mod pool;
+pub mod push;
 pub mod read;
 pub mod reader;
 pub mod write;

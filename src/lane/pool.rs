@@ -40,8 +40,8 @@ use crate::write::{Outcome, Write};
 const IDLE_MAX: Duration = Duration::from_secs(60);
 /// How long to wait for a place to become free.
 const WAIT_MAX: Duration = Duration::from_secs(1);
-/// Places besides those of a read lane's threads: a round of sync, and one to spare.
-const BESIDE_LANE: usize = 2;
+/// Places besides those of a read lane's threads: a push lane, a round of sync, and one to spare.
+const BESIDE_LANE: usize = 3;
 
 /// The connections to one partition.
 pub struct Pool {

@@ -129,11 +129,12 @@ pub struct Status {
     pub reseeding: bool,
 }
 
-/// One row pushed ahead of the log, for an acknowledgement by more than the master.
+/// Rows pushed ahead of the log, for acknowledgements by more than the master.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Push {
-    /// The row as it was committed at the master.
-    pub row: Record,
+    /// The rows as they were committed at their masters, in any order; of one key there may be
+    /// several.
+    pub rows: Vec<Record>,
     /// The epoch of the topology that the pusher acts under.
     pub epoch: Epoch,
     /// The target's reseed number when the push began.
@@ -401,7 +402,8 @@ pub trait Partition {
     /// on (H11). At most some hundred at once.
     fn reissue(&mut self, epoch: Epoch, slots: &SlotSet) -> Result<Reissued>;
 
-    /// Takes a row ahead of the log, with its entry; returns once it is held here.
+    /// Takes rows ahead of the log, with their entries; returns once all of them, or what is newer,
+    /// are held here.
     fn push(&mut self, push: &Push) -> Result<()>;
 
     /// Point reads.

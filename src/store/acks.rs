@@ -1,11 +1,12 @@
 //! Acknowledgement by more than the master: what was written is pushed to the other data voters.
 //!
 //! Pushes begin once the master's commit has returned (BAR-1), go to all others at once over their
-//! read lanes, and end with `ack_timeout`. One that has not begun by then is dropped; the sync job
+//! push lanes, and end with `ack_timeout`. One that has not begun by then is dropped; the sync job
 //! brings the row in any case.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use tokio::sync::oneshot::Receiver;
@@ -13,10 +14,9 @@ use tokio::sync::oneshot::Receiver;
 use super::Store;
 use super::answer::{Ack, Acks};
 use super::lanes::Lanes;
-use crate::ack::{self, Tally};
-use crate::lane::Deadline;
-use crate::lane::read::Answer;
-use crate::session::SessionError;
+use crate::ack::Tally;
+use crate::lane::push::Answer;
+use crate::lane::{Deadline, LaneError};
 use crate::version::PartitionId;
 use crate::write::{Outcome, Write};
 
@@ -49,13 +49,10 @@ impl Store {
         let deadline = Deadline(self.clock.monotonic() + self.ack_timeout);
         let mut asked = Vec::with_capacity(others.len());
         for lanes in others {
-            let (row, topology) = (row.clone(), topology.clone());
-            let answer = lanes.read.submit(deadline, move |reader| {
-                Ok(ack::push(reader.partition.as_mut(), &row, &topology)?)
-            });
-            match answer {
-                Ok(answer) => asked.push((lanes, answer)),
-                Err(_) => tally.note(false),
+            let push = lanes.push.as_ref();
+            match push.map(|lane| lane.submit(row.clone(), Arc::clone(&topology), deadline)) {
+                Some(Ok(answer)) => asked.push((lanes, answer)),
+                Some(Err(_)) | None => tally.note(false),
             }
         }
         // What is not told by then does not count.
@@ -65,7 +62,7 @@ impl Store {
 }
 
 /// Counts until the verdict is clear or nobody is left, and notes who fails.
-async fn count(tally: &mut Tally, mut asked: Vec<(&Lanes, Receiver<Answer<()>>)>) {
+async fn count(tally: &mut Tally, mut asked: Vec<(&Lanes, Receiver<Answer>)>) {
     while tally.verdict().is_none() {
         let next = poll_fn(|context| {
             let mut polled = asked.iter_mut().enumerate();
@@ -78,9 +75,9 @@ async fn count(tally: &mut Tally, mut asked: Vec<(&Lanes, Receiver<Answer<()>>)>
         });
         let (nth, answer) = next.await;
         let (lanes, _) = asked.swap_remove(nth);
-        if let Ok(Ok(Err(SessionError::Partition(error)))) = &answer {
+        if let Ok(Err(LaneError::Failed(error))) = &answer {
             lanes.note(Some(error.in_public()));
         }
-        tally.note(matches!(answer, Ok(Ok(Ok(())))));
+        tally.note(matches!(answer, Ok(Ok(()))));
     }
 }

@@ -12,6 +12,7 @@ use super::route::AnswerTime;
 use crate::clock::Clock;
 use crate::lane::look::LookLane;
 use crate::lane::point::{Point, PointError, PointLane};
+use crate::lane::push::PushLane;
 use crate::lane::read::{LocalReaders, ReadLane};
 use crate::lane::reader::Reader;
 use crate::lane::write::{WriteLane, WriteLaneParts};
@@ -33,7 +34,9 @@ pub struct Lanes {
     pub served: Served,
     /// Its writes; `None`: it is a read copy.
     pub write: Option<WriteLane>,
-    /// Lists, large values, pushes.
+    /// What others have written; `None`: it is a read copy.
+    pub push: Option<PushLane>,
+    /// Lists, large values.
     pub read: ReadLane,
     /// Point reads, where the partition is not local.
     pub points: Option<PointLane>,
@@ -69,9 +72,14 @@ impl Lanes {
                 limits,
             })
         });
+        let push = served
+            .part
+            .is_voter()
+            .then(|| PushLane::start(name, Arc::clone(&served.pool), Arc::clone(clock), limits));
         let points = (!served.is_local).then(|| PointLane::start(name, connect, clock, limits));
         Ok(Self {
             write: write.transpose()?,
+            push: push.transpose()?,
             read: ReadLane::start(name, Arc::clone(&served.pool), Arc::clone(clock), limits)?,
             points: points.transpose()?,
             look: LookLane::start(name, Arc::clone(connect), Arc::clone(clock))?,

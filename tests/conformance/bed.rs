@@ -174,7 +174,7 @@ pub fn entry(row: &Record) -> Entry {
 }
 
 pub fn push(row: Record) -> Push {
-    Push { row, epoch: Epoch::FIRST, reseed: ReseedNumber(0), cuts: Cuts::NONE }
+    Push { rows: vec![row], epoch: Epoch::FIRST, reseed: ReseedNumber(0), cuts: Cuts::NONE }
 }
 
 /// Everything above `from`, early entries and rows included.

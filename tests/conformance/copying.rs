@@ -229,6 +229,18 @@ fn a_push_is_idempotent_and_never_overwrites_what_is_newer(kind: Kind) {
 }
 
 #[apply(engines)]
+fn many_rows_are_pushed_at_once(kind: Kind) {
+    let mut home = Bed::new(kind).partition(1);
+    let [old, new, other] = [("k", 1, "old"), ("k", 3, "new"), ("l", 2, "other")]
+        .map(|(name, seq, value)| row(name, 2, version(1, seq), Some(value)));
+    let mut pushed = push(new.clone());
+    pushed.rows.extend([old.clone(), other.clone()]);
+    home.connection.push(&pushed).unwrap();
+    assert_eq!(home.rows(), [new.clone(), other.clone()]);
+    assert_eq!(home.log(), [entry(&old), entry(&other), entry(&new)], "LOG-1");
+}
+
+#[apply(engines)]
 fn a_push_at_or_below_the_cursor_counts_as_held(kind: Kind) {
     let bed = Bed::new(kind);
     let (mut source, mut target) = (bed.partition(2), bed.partition(1));
@@ -246,7 +258,7 @@ fn a_push_under_an_older_epoch_or_reseed_is_refused(kind: Kind) {
     let mut home = Bed::new(kind).partition(1);
     home.connection.raise(epoch(3)).unwrap();
     let at = |number, reseed| Push {
-        row: row("k", 2, version(1, 1), Some("v")),
+        rows: vec![row("k", 2, version(1, 1), Some("v"))],
         epoch: epoch(number),
         reseed: ReseedNumber(reseed),
         cuts: Cuts::NONE,

@@ -70,7 +70,7 @@ fn a_late_row_that_comes_too_late_goes_to_the_ledger(kind: Kind) {
     let page = page_of(&mut source, vec![newer], Cuts::NONE);
     home.connection.apply(&page, NEVER).unwrap();
     let late = row("k", 2, version(2, 40), Some("late"));
-    let push = |cuts| Push { row: late.clone(), epoch: epoch(3), reseed: NEVER, cuts };
+    let push = |cuts| Push { rows: vec![late.clone()], epoch: epoch(3), reseed: NEVER, cuts };
     home.connection.push(&push(cuts())).unwrap();
     assert!(home.row(&key("k")).unwrap().is_tombstone());
     assert_eq!(ledger(&mut home), std::slice::from_ref(&late));
@@ -125,7 +125,7 @@ fn early_rows_that_still_stand_are_re_issued(kind: Kind) {
         Record { key, version: version(1, seq), origin: B, body }
     };
     for row in [early(0, 5), early(1, 6), early(1, 7), early(2, 8)] {
-        let push = Push { row, epoch: Epoch::FIRST, reseed: NEVER, cuts: Cuts::NONE };
+        let push = Push { rows: vec![row], epoch: Epoch::FIRST, reseed: NEVER, cuts: Cuts::NONE };
         home.connection.push(&push).unwrap();
     }
     home.connection.raise(epoch(2)).unwrap();
@@ -174,7 +174,7 @@ fn set_key(key: &Key, value: &'static str) -> Write {
 fn pushed(three: &mut Three, key: &Key, value: &'static str, held_by: PartitionId) {
     three.homes[0].write(&[set_key(key, value)]);
     let row = three.homes[0].row(key).unwrap();
-    let push = Push { row, epoch: Epoch::FIRST, reseed: NEVER, cuts: Cuts::NONE };
+    let push = Push { rows: vec![row], epoch: Epoch::FIRST, reseed: NEVER, cuts: Cuts::NONE };
     three.homes[usize::from(held_by.0) - 1].connection.push(&push).unwrap();
 }
 

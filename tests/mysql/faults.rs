@@ -160,7 +160,7 @@ fn works() -> Vec<(&'static str, Work)> {
         Record { key: key("pushed"), version, origin: PartitionId(2), body: None }
     }
     fn push() -> Push {
-        Push { row: row(), epoch: Epoch::FIRST, reseed: ReseedNumber(0), cuts: Cuts::NONE }
+        Push { rows: vec![row()], epoch: Epoch::FIRST, reseed: ReseedNumber(0), cuts: Cuts::NONE }
     }
     vec![
         ("keep", |p| p.keep(&[row()])),

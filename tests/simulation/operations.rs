@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
+use std::slice;
 use std::sync::Arc;
 
 use datastore::ack::{self, Tally};
@@ -96,8 +97,9 @@ fn push_to_majority(net: &Net<'_>, write: &Write, master: PartitionId, outcome: 
     for target in others {
         let (tally, row, topology) = (Rc::clone(&tally), row.clone(), topology.clone());
         net.world.get().spawned.push(NewOperation::new("push", net.front, move |net| {
-            let pushed =
-                net.pooled(target).and_then(|mut target| ack::push(&mut target, &row, &topology));
+            let pushed = net
+                .pooled(target)
+                .and_then(|mut target| ack::push(&mut target, slice::from_ref(&row), &topology));
             net.world.get().note(|| format!("push {row:?} to {target}: {pushed:?}"));
             tally.borrow_mut().note(pushed.is_ok());
         }));

@@ -118,7 +118,7 @@ fn keys_of(writes: &[Write], which: impl Fn(&Write) -> bool) -> Vec<&Key> {
     keys
 }
 
-/// Takes one row ahead of the log. A row that the cursor covers counts as held: it, or something
+/// Takes rows ahead of the log. A row that the cursor covers counts as held: it, or something
 /// newer, is here, and what is newer may be a tombstone that was collected since (H4).
 pub(super) fn push(tables: &mut dyn Tables, push: &Push) -> Result<()> {
     let clock = tables.clock()?;
@@ -127,16 +127,30 @@ pub(super) fn push(tables: &mut dyn Tables, push: &Push) -> Result<()> {
         return Err(Refusal::Fenced { clock: clock.epoch }.into());
     }
     let places = Places::read(tables, &clock)?;
-    let row = &push.row;
-    if row.version <= places.vector.get(row.origin) && Rule::PushCovered.in_force() {
+    let is_above = |row: &&Record| {
+        row.version > places.vector.get(row.origin) || !Rule::PushCovered.in_force()
+    };
+    let above: Vec<&Record> = push.rows.iter().filter(is_above).collect();
+    if above.is_empty() {
         return Ok(());
     }
-    tables.put_cursors(&places.unknown(std::iter::once(row.origin)))?;
+    tables.put_cursors(&places.unknown(above.iter().map(|row| row.origin)))?;
     let known = (&places.floors, &push.cuts);
-    store_newer(tables, &clock, known, std::slice::from_ref(row), false)?;
+    store_newer(tables, &clock, known, &newest_of_each_key(&above), false)?;
     if Rule::PushEntry.in_force() {
-        let entry = Entry { origin: row.origin, version: row.version, key: row.key.clone() };
-        tables.put_entries(&[entry])?;
+        let entry = |row: &&Record| Entry {
+            origin: row.origin,
+            version: row.version,
+            key: row.key.clone(),
+        };
+        tables.put_entries(&above.iter().map(entry).collect::<Vec<_>>())?;
     }
     Ok(())
+}
+
+fn newest_of_each_key(rows: &[&Record]) -> Vec<Record> {
+    let mut rows = rows.to_vec();
+    rows.sort_by(|a, b| (&a.key, b.version).cmp(&(&b.key, a.version)));
+    rows.dedup_by(|later, first| later.key == first.key);
+    rows.into_iter().cloned().collect()
 }
