@@ -7,9 +7,10 @@
 //! a few threads for what may not run on the thread that asked (lists, large values), to a **push
 //! lane**, which takes rows of other masters together, and to rounds of sync.
 //!
-//! BOUND-1: each queue is bounded in requests, those of writes and pushes in bytes too; each request carries a
-//! deadline and is not begun after it; what does not fit is refused at once. A connection is
-//! dropped after any error that leaves it in doubt (TALK-1), and made anew for the next request.
+//! BOUND-1: each queue is bounded in requests, those of writes and pushes in bytes too; each
+//! request carries a deadline and is not begun after it; what does not fit is refused at once. A
+//! connection is dropped after any error that leaves it in doubt (TALK-1), and made anew for the
+//! next request.
 
 pub mod batch;
 pub mod checked;

@@ -117,11 +117,14 @@ impl PullError {
     pub const fn in_public(&self) -> &'static str {
         match self {
             Self::Source(error) | Self::Target(error) => error.in_public(),
-            Self::BelowFloor { .. } => "the target is below a floor of the source",
+            Self::BelowFloor { .. } => BELOW_FLOOR,
             Self::TopologyOld { .. } => "the topology is older than the source's rows",
         }
     }
 }
+
+/// What is told of a target that has to be made anew.
+pub(super) const BELOW_FLOOR: &str = "the target is below a floor of the source";
 
 /// Pulls what `source` has of `origins` above the target's cursors, page by page.
 pub fn pull(

@@ -321,6 +321,12 @@ impl Target {
             Ok(()) => {
                 self.failed_seeds = 0;
                 self.round.tell(place(source), None);
+                for id in self.lines.keys() {
+                    // Below nobody's floor any more.
+                    self.round.note(place(*id), |row| {
+                        row.error.take_if(|error| *error == pass::BELOW_FLOOR);
+                    });
+                }
                 tracing::info!(partition = %self.member.name, "seeded; it serves from now on");
                 self.own_status()
             }
