@@ -179,6 +179,12 @@ impl Ages {
         &self.seen
     }
 
+    /// A partition is no longer looked at.
+    pub fn forget(&mut self, partition: PartitionId) {
+        self.seen.sights.remove(&partition);
+        self.heads.remove(&partition);
+    }
+
     /// Takes in a look that began under `topology`.
     pub fn note(&mut self, look: &Look, topology: &Topology) {
         let Look { asked, ref status } = *look;

@@ -24,7 +24,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::sync::report::Report;
-use crate::sync::round::Round;
+use crate::sync::round::{Member, Round};
 use crate::sync::target::Target;
 use crate::sync::trim::Trimmer;
 use crate::version::PartitionId;
@@ -43,7 +43,7 @@ struct Progress {
 #[derive(Debug, Default)]
 struct Wanted {
     wakeups: u64,
-    /// By target: which wake-up its last pass began after.
+    /// By target that takes part: which wake-up its last pass began after.
     passed: BTreeMap<PartitionId, u64>,
     stopping: bool,
 }
@@ -86,8 +86,9 @@ impl Shared {
         (!wanted.stopping).then(|| wanted.passed_by_all())
     }
 
-    /// Waits until a target has something to do that it has not `done`; `None`: stop.
-    fn next_pass(&self, done: &Done, clock: &dyn Clock) -> Option<Done> {
+    /// Waits until a target has something to do that it has not `done`; `None`: stop, or it takes
+    /// part no longer.
+    fn next_pass(&self, target: PartitionId, done: &Done, clock: &dyn Clock) -> Option<Done> {
         let mut wanted = self.lock();
         let mut timed_out = false;
         loop {
@@ -98,10 +99,11 @@ impl Shared {
             let rest = done.rested_at.saturating_sub(clock.monotonic());
             let is_rested = timed_out || rest.is_zero();
             let for_writes = writes != done.writes;
-            if wanted.stopping || wanted.wakeups != done.wakeups || (for_writes && is_rested) {
+            let ends = wanted.stopping || !wanted.passed.contains_key(&target);
+            if ends || wanted.wakeups != done.wakeups || (for_writes && is_rested) {
                 self.parked.fetch_sub(1, Ordering::SeqCst);
                 let begun = Done { wakeups: wanted.wakeups, writes, rested_at: Duration::ZERO };
-                return (!wanted.stopping).then_some(begun);
+                return (!ends).then_some(begun);
             }
             if for_writes {
                 // By the system's time, also where the clock that was handed in stands still.
@@ -127,8 +129,11 @@ impl Shared {
     }
 
     fn pass_made(&self, target: PartitionId, wakeup: u64) {
-        let before = self.lock().passed.insert(target, wakeup);
-        if before != Some(wakeup) {
+        let is_new = match self.lock().passed.get_mut(&target) {
+            Some(passed) => std::mem::replace(passed, wakeup) != wakeup,
+            None => false,
+        };
+        if is_new {
             self.changed.notify_all();
         }
     }
@@ -140,7 +145,8 @@ pub struct SyncJob {
     round: Arc<Round>,
     progress: watch::Receiver<Progress>,
     started_ms: i64,
-    threads: Vec<JoinHandle<()>>,
+    targets: Mutex<BTreeMap<PartitionId, JoinHandle<()>>>,
+    trimmer: Option<JoinHandle<()>>,
 }
 
 impl SyncJob {
@@ -148,26 +154,11 @@ impl SyncJob {
     pub fn start(round: Round) -> std::io::Result<Self> {
         let (shared, round) = (Arc::new(Shared::default()), Arc::new(round));
         let (publish, progress) = watch::channel(Progress::default());
-        shared.lock().passed = round.members().iter().map(|member| (member.id, 0)).collect();
         let started_ms = round.clock().wall_ms();
-        let mut job = Self { shared, round, progress, started_ms, threads: Vec::new() };
-        for member in job.round.members() {
-            let mut target = Target::new(Arc::clone(&job.round), member.clone());
-            let (shared, id) = (Arc::clone(&job.shared), member.id);
-            let clock = Arc::clone(job.round.clock());
-            let work = move || {
-                let mut done = Done::default();
-                while let Some(mut begun) = shared.next_pass(&done, clock.as_ref()) {
-                    let at = clock.monotonic();
-                    target.pass(|| shared.pass_made(id, begun.wakeups));
-                    shared.pass_made(id, begun.wakeups);
-                    let now = clock.monotonic();
-                    begun.rested_at = now + now.saturating_sub(at).min(REST_MAX);
-                    done = begun;
-                }
-            };
-            let thread = std::thread::Builder::new().name(format!("sync-{}", member.name));
-            job.threads.push(thread.spawn(work)?);
+        let targets = Mutex::default();
+        let mut job = Self { shared, round, progress, started_ms, targets, trimmer: None };
+        for member in job.round.members().iter() {
+            job.spawn(member)?;
         }
         let mut trimmer = Trimmer::new(Arc::clone(&job.round));
         let (shared, round) = (Arc::clone(&job.shared), Arc::clone(&job.round));
@@ -180,8 +171,57 @@ impl SyncJob {
                 publish.send_replace(Progress { done, report });
             }
         };
-        job.threads.push(std::thread::Builder::new().name("sync".into()).spawn(work)?);
+        job.trimmer = Some(std::thread::Builder::new().name("sync".into()).spawn(work)?);
         Ok(job)
+    }
+
+    /// One more takes part from now on.
+    pub fn add(&self, member: &Member) -> std::io::Result<()> {
+        self.round.add(member)?;
+        self.spawn(member)?;
+        self.wake();
+        Ok(())
+    }
+
+    /// One takes part no longer: from the return on nothing is copied to or from it here. Waits for
+    /// the page under way.
+    pub fn remove(&self, id: PartitionId) {
+        self.round.remove(id);
+        self.shared.lock().passed.remove(&id);
+        self.shared.changed.notify_all();
+        if let Some(thread) = self.targets().remove(&id) {
+            // A panic of the job was reported when it happened.
+            drop(thread.join());
+        }
+        self.round.forget(id);
+    }
+
+    fn targets(&self) -> MutexGuard<'_, BTreeMap<PartitionId, JoinHandle<()>>> {
+        self.targets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spawn(&self, member: &Member) -> std::io::Result<()> {
+        let mut target = Target::new(Arc::clone(&self.round), member.clone());
+        let (shared, id) = (Arc::clone(&self.shared), member.id);
+        let clock = Arc::clone(self.round.clock());
+        let mut wanted = self.shared.lock();
+        let mut done = Done { wakeups: wanted.wakeups, ..Done::default() };
+        let begun = wanted.wakeups;
+        wanted.passed.insert(id, begun);
+        drop(wanted);
+        let work = move || {
+            while let Some(mut begun) = shared.next_pass(id, &done, clock.as_ref()) {
+                let at = clock.monotonic();
+                target.pass(|| shared.pass_made(id, begun.wakeups));
+                shared.pass_made(id, begun.wakeups);
+                let now = clock.monotonic();
+                begun.rested_at = now + now.saturating_sub(at).min(REST_MAX);
+                done = begun;
+            }
+        };
+        let thread = std::thread::Builder::new().name(format!("sync-{}", member.name));
+        self.targets().insert(id, thread.spawn(work)?);
+        Ok(())
     }
 
     /// Asks for a round. Returns the number of the wake-up, for [`SyncJob::finished`].
@@ -263,7 +303,8 @@ impl Drop for SyncJob {
         self.round.stop();
         self.shared.lock().stopping = true;
         self.shared.changed.notify_all();
-        for thread in self.threads.drain(..) {
+        let targets = std::mem::take(&mut *self.targets()).into_values();
+        for thread in targets.chain(self.trimmer.take()) {
             // A panic of the job was reported when it happened.
             drop(thread.join());
         }
@@ -276,25 +317,33 @@ mod tests {
     use crate::clock::Manual;
 
     const HOUR: Duration = Duration::from_secs(3600);
+    const ONE: PartitionId = PartitionId(1);
+
+    /// With one target.
+    fn shared() -> Shared {
+        let shared = Shared::default();
+        shared.lock().passed.insert(ONE, 0);
+        shared
+    }
 
     #[test]
     fn the_first_write_in_a_while_is_passed_on_at_once_and_one_wake_up_does_for_many() {
-        let (shared, clock) = (Shared::default(), Manual::at(0));
+        let (shared, clock) = (shared(), Manual::at(0));
         clock.advance_ms(10);
         for _ in 0..1000 {
             shared.wrote();
         }
         let done = Done { rested_at: Duration::from_millis(10), ..Done::default() };
-        let begun = shared.next_pass(&done, &clock).unwrap();
+        let begun = shared.next_pass(ONE, &done, &clock).unwrap();
         assert_eq!((begun.wakeups, begun.writes), (0, 1000));
     }
 
     #[test]
     fn a_resting_target_leaves_writes_waiting_and_wake_ups_not() {
-        let (shared, clock) = (Shared::default(), Manual::at(0));
+        let (shared, clock) = (shared(), Manual::at(0));
         let resting = Done { rested_at: HOUR, ..Done::default() };
         std::thread::scope(|scope| {
-            let pass = scope.spawn(|| shared.next_pass(&resting, &clock));
+            let pass = scope.spawn(|| shared.next_pass(ONE, &resting, &clock));
             shared.wrote();
             shared.lock().wakeups += 1;
             shared.changed.notify_all();
@@ -305,17 +354,17 @@ mod tests {
         shared.wrote();
         let short = Duration::from_millis(1);
         let resting = Done { wakeups: 1, rested_at: short, ..Done::default() };
-        assert!(shared.next_pass(&resting, &clock).unwrap().writes > 0);
+        assert!(shared.next_pass(ONE, &resting, &clock).unwrap().writes > 0);
     }
 
     #[test]
     fn no_write_is_slept_through() {
-        let (shared, clock) = (Shared::default(), Manual::at(0));
+        let (shared, clock) = (shared(), Manual::at(0));
         std::thread::scope(|scope| {
             let target = scope.spawn(|| {
                 let mut done = Done::default();
                 while done.writes < 1000 {
-                    done = shared.next_pass(&done, &clock).unwrap();
+                    done = shared.next_pass(ONE, &done, &clock).unwrap();
                 }
             });
             for _ in 0..1000 {
@@ -327,11 +376,21 @@ mod tests {
     }
 
     #[test]
+    fn a_target_that_takes_part_no_longer_has_nothing_to_do() {
+        let (shared, clock) = (shared(), Manual::at(0));
+        shared.lock().wakeups += 1;
+        shared.lock().passed.remove(&ONE);
+        assert!(shared.next_pass(ONE, &Done::default(), &clock).is_none());
+        shared.pass_made(ONE, 1);
+        assert!(shared.lock().passed.is_empty(), "rounds do not wait for it again");
+    }
+
+    #[test]
     fn an_end_ends_the_rest() {
-        let (shared, clock) = (Shared::default(), Manual::at(0));
+        let (shared, clock) = (shared(), Manual::at(0));
         shared.wrote();
         shared.lock().stopping = true;
         let resting = Done { rested_at: HOUR, ..Done::default() };
-        assert!(shared.next_pass(&resting, &clock).is_none());
+        assert!(shared.next_pass(ONE, &resting, &clock).is_none());
     }
 }

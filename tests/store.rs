@@ -7,14 +7,23 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use datastore::partition::Range;
+use datastore::clock::Clock;
+use datastore::lane::disposable::Disposable;
+use datastore::lane::pool::Pool;
+use datastore::lane::{Connect, LaneLimits};
+use datastore::partition::engine::EngineKind;
+use datastore::partition::memory::Memory;
+use datastore::partition::{Identity, Range, SCHEMA_VERSION};
 use datastore::record::{Body, Key, Space};
-use datastore::store::answer::{Ack, Need, StoreError};
+use datastore::store::Served;
+use datastore::store::answer::{Ack, Need, Serving, StoreError};
+use datastore::store::route::Part;
+use datastore::sync::round::Member;
 use datastore::vector::Token;
-use datastore::version::{PartitionId, SetId};
+use datastore::version::{PartitionId, RunId, SetId};
 use datastore::write::{Outcome, Write};
 
-use crate::support::masters::{COPY, Kind, Masters, NAMES};
+use crate::support::masters::{COPY, Kind, Masters, NAMES, SET};
 
 fn key(text: &str) -> Key {
     Key::data(text.to_owned(), 255).unwrap()
@@ -146,4 +155,54 @@ async fn concurrent_writers_of_one_key_get_rising_versions() {
     assert_eq!(versions.len(), 200, "VER-1");
     let read = front.store.get(&key("one"), &Need::any(), None).await.unwrap();
     assert_eq!(read.record.unwrap().version, *versions.last().unwrap());
+}
+
+/// A read copy that the store does not serve yet.
+fn copy_of(front: &Masters, id: PartitionId, name: &str) -> (Served, Member) {
+    let clock: Arc<dyn Clock> = front.clock.clone();
+    let engine = Memory::new(RunId(7), Arc::clone(&clock));
+    let topology = front.topology.clone();
+    let identity = Identity { set: SET, partition: id, schema: SCHEMA_VERSION, topology };
+    let copy = Disposable::new(name, Box::new(engine), Box::new(|| Ok(())), identity);
+    let connect: Arc<dyn Connect> = Arc::new(copy);
+    let pool = Arc::new(Pool::new(Arc::clone(&connect), clock, LaneLimits::default()));
+    let serving = Serving { id, name: name.into() };
+    let member = Member { id, name: name.into(), connect: Arc::clone(&connect) };
+    let (url, engine) = ("memory:".into(), EngineKind::Memory);
+    let served = Served { serving, url, part: Part::Copy, engine, is_local: true, connect, pool };
+    (served, member)
+}
+
+#[tokio::test]
+async fn a_copy_comes_and_goes_while_the_store_serves() {
+    let front = Masters::over(Kind::Memory);
+    for n in 0..30 {
+        front.store.write(set(&format!("k{n}"), "v"), Ack::One, None).await.unwrap();
+    }
+    let id = PartitionId::FIRST_COPY;
+    for _ in 0..3 {
+        let (served, member) = copy_of(&front, id, "late");
+        front.store.add(served).unwrap();
+        front.sync.add(&member).unwrap();
+        front.round().await;
+        front.store.look().await;
+        assert_eq!(value_at(&front, "k7", &Need::at("late")).await.as_deref(), Some("v"));
+        let standings = front.store.standings();
+        let late = standings.iter().find(|one| one.health.partition.id == id).unwrap();
+        assert_eq!((late.health.role, late.lag), (None, Some(0)), "{late:?}");
+        let report = front.sync.current();
+        assert_eq!(report.pairs.iter().filter(|pair| &*pair.target == "late").count(), 3);
+
+        let leaving = front.store.remove(id).expect("it was served");
+        assert!(front.store.remove(id).is_none());
+        let gone = front.store.get(&key("k7"), &Need::at("late"), None).await;
+        assert!(matches!(gone, Err(StoreError::NoSuchPartition { .. })), "{gone:?}");
+        assert!(leaving.drain(Duration::from_secs(10)).await, "nobody asks it any more");
+        front.sync.remove(id);
+        assert!(front.sync.current().pairs.iter().all(|pair| &*pair.target != "late"));
+        // Rounds do not wait for it.
+        let report = front.sync.run(Duration::from_secs(10)).await.expect("a round");
+        assert_eq!(report.pairs.len(), 6);
+    }
+    assert_eq!(value_at(&front, "k7", &Need::any()).await.as_deref(), Some("v"));
 }

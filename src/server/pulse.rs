@@ -6,9 +6,11 @@
 //! partition that does not answer is not: every look ends by its deadline, and no restart would
 //! bring it back.
 //!
-//! Each partition is looked at in a task of its own: every [`TICK`], and every [`BRISK`] while logs
-//! grow and a copy inside this process has to follow them closely. A look is one small read.
+//! Each partition is looked at in a task of its own, as long as it is served: every [`TICK`], and
+//! every [`BRISK`] while logs grow and a copy inside this process has to follow them closely. A
+//! look is one small read.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -35,9 +37,7 @@ pub async fn beat(store: Arc<Store>) {
     // Ends with this task: whoever aborts it ends the looks as well.
     let mut looks = JoinSet::new();
     let growing = Arc::new(AtomicU64::new(0));
-    for id in store.partition_ids() {
-        looks.spawn(look(Arc::clone(&store), id, Arc::clone(&growing)));
-    }
+    let mut looked_at = BTreeSet::new();
     let mut beats = interval(BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -45,11 +45,20 @@ pub async fn beat(store: Arc<Store>) {
         // A beat needs the store's locks, too.
         drop(store.health());
         systemd::alive();
+        while let Some(gone) = looks.try_join_next() {
+            looked_at.remove(&gone.unwrap_or(PartitionId::EMBEDDED_COPY));
+        }
+        for id in store.partition_ids() {
+            if looked_at.insert(id) {
+                looks.spawn(look(Arc::clone(&store), id, Arc::clone(&growing)));
+            }
+        }
     }
 }
 
-/// Looks at one partition for ever. `growing`: for how many more looks all of them are brisk.
-async fn look(store: Arc<Store>, id: PartitionId, growing: Arc<AtomicU64>) {
+/// Looks at one partition as long as it is served; returns which one. `growing`: for how many more
+/// looks all of them are brisk.
+async fn look(store: Arc<Store>, id: PartitionId, growing: Arc<AtomicU64>) -> PartitionId {
     let follows = store.follows_closely();
     let period = if follows { BRISK } else { TICK };
     let looks_per_tick = TICK.as_millis() / period.as_millis();
@@ -57,6 +66,9 @@ async fn look(store: Arc<Store>, id: PartitionId, growing: Arc<AtomicU64>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for nth in 0_u128.. {
         ticks.tick().await;
+        if !store.serves(id) {
+            break;
+        }
         let is_brisk = growing.load(Ordering::Relaxed) > 0;
         if !nth.is_multiple_of(looks_per_tick) && !is_brisk {
             continue;
@@ -68,4 +80,5 @@ async fn look(store: Arc<Store>, id: PartitionId, growing: Arc<AtomicU64>) {
             growing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).ok();
         }
     }
+    id
 }

@@ -44,7 +44,9 @@ impl Store {
             return Acks { held: 1, needed, voters };
         };
         let others = topology.data_voters().filter(|voter| voter.id != row.origin);
-        let others: Vec<&Lanes> = others.filter_map(|voter| self.lanes.get(&voter.id)).collect();
+        let lanes = self.lanes.load_full();
+        let others: Vec<&Lanes> =
+            others.filter_map(|voter| lanes.get(&voter.id).map(Arc::as_ref)).collect();
         let mut tally = Tally::new(others.len(), awaited);
         let deadline = Deadline(self.clock.monotonic() + self.ack_timeout);
         let mut asked = Vec::with_capacity(others.len());

@@ -60,13 +60,13 @@ impl Store {
             partition: lanes.served.serving.clone(),
             figures: lanes.meter.figures(now),
         };
-        self.lanes.values().map(of).collect()
+        self.lanes.load().values().map(|lanes| of(lanes)).collect()
     }
 
     /// What the partitions have answered since they are served.
     pub fn partition_totals(&self) -> Vec<(Serving, Totals)> {
         let of = |lanes: &Lanes| (lanes.served.serving.clone(), lanes.meter.totals());
-        self.lanes.values().map(of).collect()
+        self.lanes.load().values().map(|lanes| of(lanes)).collect()
     }
 
     /// How many reads of clients this store has answered, or tried to: each get, each list.

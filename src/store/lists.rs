@@ -6,6 +6,7 @@
 //! master says. It costs a page of each master, and needs all of them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -79,7 +80,7 @@ impl Store {
 
     async fn list_at(
         &self,
-        lanes: &Lanes,
+        lanes: Arc<Lanes>,
         range: &Range,
         needed: Vector,
         until: Deadline,
@@ -94,7 +95,7 @@ impl Store {
             Ok((listing, over))
         });
         let answer = read.await;
-        self.count_answer(lanes, space, began, &answer);
+        self.count_answer(&lanes, space, began, &answer);
         answer
     }
 
@@ -123,10 +124,10 @@ impl Store {
         let (mut served_by, mut listings) = (Vec::new(), BTreeMap::new());
         // Each master's own keys are as old as what it says of itself.
         let mut as_of = Some(Duration::MAX);
-        for (&id, lanes) in &self.lanes {
+        for (&id, lanes) in self.lanes.load_full().iter() {
             if topology.slots_of(id) > 0 {
                 let serving = &lanes.served.serving;
-                let answer = self.list_at(lanes, range, token.clone(), until).await;
+                let answer = self.list_at(Arc::clone(lanes), range, token.clone(), until).await;
                 let (listing, over) = answer.map_err(|miss| miss.at(&serving.name))?;
                 as_of = as_of.min(self.seen.load().as_of_read(id, &over, &[id], &topology));
                 listings.insert(id, listing);
@@ -165,7 +166,7 @@ fn merged(
 }
 
 /// Several partitions, as one is named.
-pub(super) fn names(served_by: &[Serving]) -> std::sync::Arc<str> {
+pub(super) fn names(served_by: &[Serving]) -> Arc<str> {
     let names: Vec<&str> = served_by.iter().map(|serving| serving.name.as_ref()).collect();
     names.join(", ").into()
 }

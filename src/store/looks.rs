@@ -3,7 +3,7 @@
 //! Each partition is looked at on its own ([`crate::lane::look`]), so a sick one delays nobody
 //! else's look. A look reads and nothing else: an idle set is not written to. Besides the ages it
 //! tells whether the partition answers at all (so that one in trouble comes back by itself) and how
-//! fast, and where the heads have moved on past an embedded copy of this front end it wakes a pull.
+//! fast, and where the heads have moved on past a copy it wakes a pull.
 
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -42,18 +42,19 @@ pub struct Standing {
 impl Store {
     /// The partitions that are looked at.
     pub fn partition_ids(&self) -> Vec<PartitionId> {
-        self.lanes.keys().copied().collect()
+        self.lanes.load().keys().copied().collect()
     }
 
     /// Looks at every partition, at all of them at once.
     pub async fn look(&self) {
-        futures_util::future::join_all(self.lanes.keys().map(|id| self.look_at(*id))).await;
+        let ids = self.partition_ids();
+        futures_util::future::join_all(ids.into_iter().map(|id| self.look_at(id))).await;
     }
 
     /// Looks at one partition, and takes in what is seen. Whether its own log has grown since it
     /// was last looked at.
     pub async fn look_at(&self, id: PartitionId) -> bool {
-        let Some(lanes) = self.lanes.get(&id) else { return false };
+        let Some(lanes) = self.lanes_at(id) else { return false };
         let topology = self.topology.load_full();
         let began = self.clock.monotonic();
         let look = timeout(LOOK_MAX, lanes.look.look()).await;
@@ -64,7 +65,7 @@ impl Store {
                 let is_aside = look.status.reseeding && lanes.served.part.is_voter();
                 lanes.note(is_aside.then_some(SET_ASIDE));
                 let grown = self.take_in(&look, &topology);
-                if grown && self.eager && self.has_embedded_behind(id, &look.status.vector) {
+                if grown && self.eager && self.has_copy_behind(id, &look.status.vector) {
                     self.sync.wake();
                 }
                 grown
@@ -91,11 +92,12 @@ impl Store {
         before.is_some_and(|before| before < own(&look.status.vector))
     }
 
-    /// Whether an embedded copy was last seen without all that this vector tells of its partition.
-    fn has_embedded_behind(&self, id: PartitionId, vector: &Vector) -> bool {
+    /// Whether a copy was last seen without all that this vector tells of its partition.
+    fn has_copy_behind(&self, id: PartitionId, vector: &Vector) -> bool {
         let seen = self.seen.load();
-        let mut embedded = self.embedded();
-        embedded.any(|lanes| {
+        let lanes = self.lanes.load();
+        let mut copies = lanes.values().filter(|lanes| !lanes.served.part.is_voter());
+        copies.any(|lanes| {
             let sight = seen.sight(lanes.served.serving.id);
             sight.is_none_or(|sight| sight.vector.get(id) < vector.get(id))
         })
@@ -103,11 +105,9 @@ impl Store {
 
     /// Whether changes anywhere concern a copy inside this process.
     pub fn follows_closely(&self) -> bool {
-        self.eager && self.embedded().next().is_some()
-    }
-
-    fn embedded(&self) -> impl Iterator<Item = &Lanes> {
-        self.lanes.values().filter(|lanes| lanes.served.part == Part::EmbeddedCopy)
+        let lanes = self.lanes.load();
+        let is_embedded = |lanes: &Arc<Lanes>| lanes.served.part == Part::EmbeddedCopy;
+        self.eager && lanes.values().any(is_embedded)
     }
 
     pub(super) fn ages(&self) -> MutexGuard<'_, Ages> {
@@ -126,7 +126,8 @@ impl Store {
             });
             lacks.sum::<Option<u64>>()
         };
-        let one = |(health, lanes): (Health, &Lanes)| {
+        let one = |lanes: &Lanes| {
+            let health = self.health_of(lanes);
             let id = health.partition.id;
             let vector = seen.sight(id).map(|sight| Arc::clone(&sight.vector));
             let as_of = seen.as_of(id, &masters, &topology);
@@ -139,6 +140,6 @@ impl Store {
                 answers_in: lanes.answers_in.get(),
             }
         };
-        self.health().into_iter().zip(self.lanes.values()).map(one).collect()
+        self.lanes.load().values().map(|lanes| one(lanes)).collect()
     }
 }

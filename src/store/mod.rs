@@ -15,6 +15,7 @@ pub mod figures;
 mod lanes;
 mod lists;
 pub mod looks;
+mod membership;
 mod reads;
 pub mod route;
 mod routed;
@@ -115,17 +116,21 @@ pub struct StoreParts {
     pub limits: LaneLimits,
 }
 
+type AllLanes = BTreeMap<PartitionId, Arc<Lanes>>;
+
 /// One front end's store.
 pub struct Store {
     set: SetId,
     topology: Arc<ArcSwap<Topology>>,
-    lanes: BTreeMap<PartitionId, Lanes>,
+    /// Read on every request without a lock; partitions come and go.
+    lanes: ArcSwap<AllLanes>,
     clock: Arc<dyn Clock>,
     deadline: Duration,
     ack_timeout: Duration,
     sync: Arc<SyncJob>,
     feed: Arc<Feed>,
     eager: bool,
+    limits: LaneLimits,
     /// What the looks at the partitions have told.
     ages: Mutex<Ages>,
     /// What readers need of it, without a lock.
@@ -139,21 +144,23 @@ impl Store {
     ///
     /// `partitions` has to hold every data voter of the topology.
     pub fn start(parts: StoreParts) -> std::io::Result<Self> {
-        let mut lanes = BTreeMap::new();
+        let mut lanes = AllLanes::new();
         for served in parts.partitions {
             let id = served.serving.id;
-            lanes.insert(id, Lanes::start(served, &parts.topology, &parts.clock, parts.limits)?);
+            let started = Lanes::start(served, &parts.topology, &parts.clock, parts.limits)?;
+            lanes.insert(id, Arc::new(started));
         }
         Ok(Self {
             set: parts.set,
             topology: parts.topology,
-            lanes,
+            lanes: ArcSwap::from_pointee(lanes),
             clock: parts.clock,
             deadline: parts.deadline,
             ack_timeout: parts.ack_timeout,
             sync: parts.sync,
             feed: parts.feed,
             eager: parts.eager,
+            limits: parts.limits,
             ages: Mutex::default(),
             seen: ArcSwap::default(),
             reads: Counter::default(),
@@ -217,22 +224,23 @@ impl Store {
 
     /// How the partitions are doing, from what was last seen of them.
     pub fn health(&self) -> Vec<Health> {
+        self.lanes.load().values().map(|lanes| self.health_of(lanes)).collect()
+    }
+
+    fn health_of(&self, lanes: &Lanes) -> Health {
         let topology = self.topology.load();
-        let of = |lanes: &Lanes| {
-            let id = lanes.served.serving.id;
-            let trouble = lanes.trouble();
-            let slots = topology.slots_of(id);
-            Health {
-                partition: lanes.served.serving.clone(),
-                engine: lanes.served.engine,
-                role: topology.voter(id).map(|voter| voter.role),
-                slots,
-                readable: trouble.is_none(),
-                writable: trouble.is_none() && slots > 0,
-                trouble,
-            }
-        };
-        self.lanes.values().map(of).collect()
+        let id = lanes.served.serving.id;
+        let trouble = lanes.trouble();
+        let slots = topology.slots_of(id);
+        Health {
+            partition: lanes.served.serving.clone(),
+            engine: lanes.served.engine,
+            role: topology.voter(id).map(|voter| voter.role),
+            slots,
+            readable: trouble.is_none(),
+            writable: trouble.is_none() && slots > 0,
+            trouble,
+        }
     }
 
     /// When a request that begins now has to be through, and how long that is.
@@ -249,13 +257,15 @@ impl Store {
     }
 
     /// The lanes of a slot's master: masters are data voters, and those are all served.
-    fn lanes_of(&self, master: PartitionId) -> &Lanes {
-        self.lanes.get(&master).expect("every data voter of the topology has its lanes")
+    fn lanes_of(&self, master: PartitionId) -> Arc<Lanes> {
+        let lanes = self.lanes.load().get(&master).map(Arc::clone);
+        lanes.expect("every data voter of the topology has its lanes")
     }
 
     fn no_such(&self, name: &str) -> StoreError {
-        let known = self.lanes.values().map(|lanes| Arc::clone(&lanes.served.serving.name));
-        StoreError::NoSuchPartition { name: name.to_owned(), known: known.collect() }
+        let lanes = self.lanes.load();
+        let known = lanes.values().map(|lanes| Arc::clone(&lanes.served.serving.name)).collect();
+        StoreError::NoSuchPartition { name: name.to_owned(), known }
     }
 
     async fn write_at(
@@ -266,8 +276,8 @@ impl Store {
         let lanes = self.lanes_of(master);
         let (began, key, bytes) =
             (self.clock.monotonic(), write.key.clone(), written_bytes(&write));
-        let answer = self.submit(lanes, write).await;
-        self.count_write(lanes, (&key, bytes), began, &answer);
+        let answer = self.submit(&lanes, write).await;
+        self.count_write(&lanes, (&key, bytes), began, &answer);
         let answer = answer?;
         match &answer {
             Ok(_) => lanes.note(None),

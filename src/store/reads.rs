@@ -1,5 +1,7 @@
 //! Reading: one key, at the partition that the need allows.
 
+use std::sync::Arc;
+
 use super::Store;
 use super::answer::{Need, Read, StoreError};
 use super::lanes::{Lanes, Miss};
@@ -50,10 +52,15 @@ impl Store {
     }
 
     /// Reads one key at one partition, and counts that.
-    async fn get_at(&self, lanes: &Lanes, key: &Key, needed: Vector) -> Result<(Row, Over), Miss> {
+    async fn get_at(
+        &self,
+        lanes: Arc<Lanes>,
+        key: &Key,
+        needed: Vector,
+    ) -> Result<(Row, Over), Miss> {
         let began = self.clock.monotonic();
-        let answer = self.look_up(lanes, key, needed).await;
-        self.count_answer(lanes, key.space(), began, &answer);
+        let answer = self.look_up(&lanes, key, needed).await;
+        self.count_answer(&lanes, key.space(), began, &answer);
         answer
     }
 

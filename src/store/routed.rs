@@ -62,11 +62,11 @@ struct Errand<'n> {
 
 impl Store {
     /// Runs a read at the partition that the need allows.
-    pub(super) async fn routed<'a, T, F: Future<Output = Result<(T, Over), Miss>>>(
-        &'a self,
+    pub(super) async fn routed<T, F: Future<Output = Result<(T, Over), Miss>>>(
+        &self,
         need: &Need,
         key: Option<&Key>,
-        read: impl Fn(&'a Lanes, Vector) -> F,
+        read: impl Fn(Arc<Lanes>, Vector) -> F,
         tries: &mut Tries,
     ) -> Result<Routed<T>, StoreError> {
         let topology = self.topology.load_full();
@@ -83,18 +83,20 @@ impl Store {
     }
 
     /// Asks whoever may serve, once.
-    async fn attempt<'a, T, F: Future<Output = Result<(T, Over), Miss>>>(
-        &'a self,
+    async fn attempt<T, F: Future<Output = Result<(T, Over), Miss>>>(
+        &self,
         errand: &Errand<'_>,
-        read: &impl Fn(&'a Lanes, Vector) -> F,
+        read: &impl Fn(Arc<Lanes>, Vector) -> F,
         tries: &mut Tries,
     ) -> Result<Routed<T>, StoreError> {
         let (needed, floor) = self.needed(errand).await?;
         let order = self.order(errand, &needed)?;
         tries.order.clone_from(&order);
-        let mut waiting = order.into_iter().filter_map(|id| self.lanes.get(&id)).peekable();
-        let ask = |lanes: &'a Lanes| {
-            let answer = read(lanes, needed.clone());
+        let all = self.lanes.load_full();
+        let mut waiting = order.into_iter().filter_map(|id| all.get(&id)).peekable();
+        let ask = |lanes: &Arc<Lanes>| {
+            let lanes = Arc::clone(lanes);
+            let answer = read(Arc::clone(&lanes), needed.clone());
             async move { (lanes, answer.await) }
         };
         let Some(first) = waiting.next() else { return Err(self.no_such("any")) };
@@ -136,14 +138,14 @@ impl Store {
     fn judge<T>(
         &self,
         errand: &Errand<'_>,
-        (lanes, answer): (&Lanes, Result<(T, Over), Miss>),
+        (lanes, answer): (Arc<Lanes>, Result<(T, Over), Miss>),
         floor: Option<Duration>,
         tries: &mut Tries,
         last: &mut Option<StoreError>,
     ) -> Option<Routed<T>> {
         let serving = &lanes.served.serving;
         let judged = answer.and_then(|(value, over)| {
-            let age = self.age_of(errand, lanes, &over, floor)?;
+            let age = self.age_of(errand, &lanes, &over, floor)?;
             Ok(Routed { served_by: serving.clone(), value, age })
         });
         match judged {
@@ -196,14 +198,15 @@ impl Store {
 
     /// Whom to ask, in order.
     fn order(&self, errand: &Errand<'_>, needed: &Vector) -> Result<Vec<PartitionId>, StoreError> {
+        let all = self.lanes.load();
         match &errand.need.place {
             Place::At(name) => {
-                let by_name = |lanes: &&Lanes| lanes.served.serving.name.as_ref() == name;
-                let lanes = self.lanes.values().find(by_name).ok_or_else(|| self.no_such(name))?;
+                let by_name = |lanes: &&Arc<Lanes>| lanes.served.serving.name.as_ref() == name;
+                let lanes = all.values().find(by_name).ok_or_else(|| self.no_such(name))?;
                 return Ok(vec![lanes.served.serving.id]);
             }
             Place::Master => {
-                let master = errand.master.filter(|master| self.lanes.contains_key(master));
+                let master = errand.master.filter(|master| all.contains_key(master));
                 return master.map(|id| vec![id]).ok_or_else(|| self.no_such("the master"));
             }
             Place::Anywhere => {}
@@ -228,7 +231,7 @@ impl Store {
                 }),
             }
         };
-        let mut candidates: Vec<Candidate> = self.lanes.values().map(candidate).collect();
+        let mut candidates: Vec<Candidate> = all.values().map(|one| candidate(one)).collect();
         if needed.is_empty() {
             route::for_any(errand.master, &mut candidates);
         } else {
@@ -269,7 +272,7 @@ impl Store {
             let as_of = || seen.as_of(serving.id, &errand.masters, &errand.topology);
             may_serve.then(as_of).flatten()
         };
-        let as_of = self.lanes.values().filter_map(as_of).max()?;
+        let as_of = self.lanes.load().values().filter_map(|lanes| as_of(lanes)).max()?;
         Some(self.clock.monotonic().saturating_sub(as_of))
     }
 

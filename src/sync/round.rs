@@ -45,7 +45,7 @@ pub struct Member {
 
 /// What the threads of a job share.
 pub struct Round {
-    members: Vec<Member>,
+    members: ArcSwap<Vec<Member>>,
     topology: Arc<ArcSwap<Topology>>,
     clock: Arc<dyn Clock>,
     log_retention: Duration,
@@ -95,7 +95,7 @@ impl Round {
     ) -> std::io::Result<Self> {
         Ok(Self {
             standings: Standings::start(&members, &clock)?,
-            members,
+            members: ArcSwap::from_pointee(members),
             topology,
             clock,
             log_retention,
@@ -107,8 +107,33 @@ impl Round {
     }
 
     /// Who takes part.
-    pub fn members(&self) -> &[Member] {
-        &self.members
+    pub fn members(&self) -> Arc<Vec<Member>> {
+        self.members.load_full()
+    }
+
+    /// From now on this one takes part, too.
+    pub(crate) fn add(&self, member: &Member) -> std::io::Result<()> {
+        self.standings.add(member)?;
+        self.members.rcu(|members| {
+            let others = members.iter().filter(|one| one.id != member.id);
+            others.chain([member]).cloned().collect::<Vec<_>>()
+        });
+        Ok(())
+    }
+
+    /// From now on this one takes part no longer: its pass ends at its next page.
+    pub(crate) fn remove(&self, id: PartitionId) {
+        self.members
+            .rcu(|members| members.iter().filter(|one| one.id != id).cloned().collect::<Vec<_>>());
+        self.standings.remove(id);
+    }
+
+    /// What was told of one that is gone.
+    pub(crate) fn forget(&self, id: PartitionId) {
+        let mut board = self.board();
+        board.rows.retain(|(target, source), _| *target != id && *source != Some(id));
+        board.passes.remove(&id);
+        board.paused.remove(&id);
     }
 
     /// The topology in use.
@@ -131,12 +156,17 @@ impl Round {
         self.stopping.store(true, Ordering::SeqCst);
     }
 
-    pub(super) fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::SeqCst)
+    /// Whether passes of this target are to end.
+    pub(super) fn is_ending(&self, target: PartitionId) -> bool {
+        self.stopping.load(Ordering::SeqCst) || self.member(target).is_none()
     }
 
-    pub(super) fn member(&self, id: PartitionId) -> Option<&Member> {
-        self.members.iter().find(|member| member.id == id)
+    pub(super) fn member(&self, id: PartitionId) -> Option<Member> {
+        self.members.load().iter().find(|member| member.id == id).cloned()
+    }
+
+    fn name(&self, id: PartitionId) -> Option<Arc<str>> {
+        Some(self.member(id)?.name)
     }
 
     /// From now on these targets pull nothing, or pull again: that of the name, or all. `false`: no
@@ -144,7 +174,7 @@ impl Round {
     pub fn pause(&self, target: Option<&str>, paused: bool) -> bool {
         let named = |member: &&Member| target.is_none_or(|name| *member.name == *name);
         let ids: Vec<PartitionId> =
-            self.members.iter().filter(named).map(|member| member.id).collect();
+            self.members.load().iter().filter(named).map(|member| member.id).collect();
         let mut board = self.board();
         for id in &ids {
             if paused {
@@ -181,12 +211,12 @@ impl Round {
             row.last_error = Some(Trouble { what, at_ms });
         }
         drop(board);
-        let name = |id| self.member(id).map_or("", |member| &*member.name);
-        let (partition, source) = (name(place.0), place.1.map_or("", name));
+        let name = |id| self.name(id).unwrap_or_default();
+        let (partition, source) = (name(place.0), place.1.map(name).unwrap_or_default());
         match trouble {
             Some((what, _)) if before == Some(what) => {}
-            Some((_, error)) => tracing::warn!(partition, source, %error, "sync is held up"),
-            None if before.is_some() => tracing::info!(partition, source, "sync goes on"),
+            Some((_, error)) => tracing::warn!(%partition, %source, %error, "sync is held up"),
+            None if before.is_some() => tracing::info!(%partition, %source, "sync goes on"),
             None => {}
         }
     }
@@ -209,7 +239,7 @@ impl Round {
         let passes = || board.passes.values();
         let began = passes().map(|(began, _, _)| *began).min().unwrap_or_default();
         let ended = passes().map(|(_, _, ended)| *ended).max().unwrap_or_default();
-        let name = |id| self.member(id).map(|member| Arc::clone(&member.name));
+        let name = |id| self.name(id);
         let pair = |(&(target, source), row): (&Place, &Row)| {
             let in_trouble = board.rows.get(&(target, None)).is_some_and(|row| row.error.is_some());
             if in_trouble != source.is_none() {

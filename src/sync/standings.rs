@@ -33,7 +33,7 @@ pub type Told = Result<Standing, Arc<PartitionError>>;
 
 /// The threads that ask. Dropping them lets those that do not hang come to their end.
 pub struct Standings {
-    askers: BTreeMap<PartitionId, Asker>,
+    askers: Mutex<BTreeMap<PartitionId, Arc<Asker>>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -69,24 +69,40 @@ impl Desk {
 impl Standings {
     /// Starts a thread for each member.
     pub fn start(members: &[Member], clock: &Arc<dyn Clock>) -> std::io::Result<Self> {
-        let mut askers = BTreeMap::new();
-        for member in members {
-            let desk = Arc::new(Desk::default());
-            let thread = std::thread::Builder::new().name(format!("ask-{}", member.name));
-            let (own, connect) = (Arc::clone(&desk), Arc::clone(&member.connect));
-            let clock = Arc::clone(clock);
-            let thread = thread.spawn(move || work(&own, connect.as_ref(), clock.as_ref()))?;
-            askers.insert(member.id, Asker { desk, thread: Some(thread) });
+        let standings = Self { askers: Mutex::default(), clock: Arc::clone(clock) };
+        members.iter().try_for_each(|member| standings.add(member))?;
+        Ok(standings)
+    }
+
+    /// Asks one more from now on.
+    pub fn add(&self, member: &Member) -> std::io::Result<()> {
+        let desk = Arc::new(Desk::default());
+        let thread = std::thread::Builder::new().name(format!("ask-{}", member.name));
+        let (own, connect) = (Arc::clone(&desk), Arc::clone(&member.connect));
+        let clock = Arc::clone(&self.clock);
+        let thread = thread.spawn(move || work(&own, connect.as_ref(), clock.as_ref()))?;
+        self.lock().insert(member.id, Arc::new(Asker { desk, thread: Some(thread) }));
+        Ok(())
+    }
+
+    /// Asks one no longer.
+    pub fn remove(&self, id: PartitionId) {
+        let asker = self.lock().remove(&id);
+        if let Some(asker) = &asker {
+            asker.stop();
         }
-        Ok(Self { askers, clock: Arc::clone(clock) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PartitionId, Arc<Asker>>> {
+        self.askers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks everybody now, and waits for those who answer within `patience`.
     pub fn ask(&self, patience: Duration) -> BTreeMap<PartitionId, Told> {
-        let tickets: Vec<(PartitionId, &Asker, u64)> =
-            self.askers.iter().map(|(id, asker)| (*id, asker, asker.put())).collect();
+        let tickets: Vec<(PartitionId, Arc<Asker>, u64)> =
+            self.lock().iter().map(|(id, asker)| (*id, Arc::clone(asker), asker.put())).collect();
         let until = self.clock.monotonic() + patience;
-        let answer = |(id, asker, ticket): (PartitionId, &Asker, u64)| {
+        let answer = |(id, asker, ticket): (PartitionId, Arc<Asker>, u64)| {
             (id, asker.answer(ticket, until, patience, self.clock.as_ref()))
         };
         tickets.into_iter().map(answer).collect()
@@ -94,6 +110,12 @@ impl Standings {
 }
 
 impl Asker {
+    /// Its thread ends after the question under way.
+    fn stop(&self) {
+        self.desk.lock().stopping = true;
+        self.desk.changed.notify_all();
+    }
+
     fn put(&self) -> u64 {
         let mut questions = self.desk.lock();
         questions.put += 1;
@@ -134,18 +156,20 @@ fn silent() -> PartitionError {
 
 impl Drop for Standings {
     fn drop(&mut self) {
-        for asker in self.askers.values() {
-            asker.desk.lock().stopping = true;
-            asker.desk.changed.notify_all();
-        }
-        for asker in self.askers.values_mut() {
-            let asking = |questions: &mut Questions| questions.asking_since.is_some();
-            let waited = asker.desk.changed.wait_timeout_while(asker.desk.lock(), END_MAX, asking);
-            let hangs = waited.is_ok_and(|(questions, _)| questions.asking_since.is_some());
-            if let Some(thread) = asker.thread.take().filter(|_| !hangs) {
-                // A panic was reported when it happened.
-                drop(thread.join());
-            }
+        // All of them before the first is waited for.
+        self.lock().values().for_each(|asker| asker.stop());
+    }
+}
+
+impl Drop for Asker {
+    fn drop(&mut self) {
+        self.stop();
+        let asking = |questions: &mut Questions| questions.asking_since.is_some();
+        let waited = self.desk.changed.wait_timeout_while(self.desk.lock(), END_MAX, asking);
+        let hangs = waited.is_ok_and(|(questions, _)| questions.asking_since.is_some());
+        if let Some(thread) = self.thread.take().filter(|_| !hangs) {
+            // A panic was reported when it happened.
+            drop(thread.join());
         }
     }
 }

@@ -63,20 +63,29 @@ pub struct Target {
 impl Target {
     /// The passes of one member of `round`.
     pub fn new(round: Arc<Round>, member: Member) -> Self {
-        let voters = round.members().iter().filter(|source| !source.id.is_copy());
-        let others = voters.filter(|source| source.id != member.id);
-        let line = |source: &Member| (source.id, Arc::new(Line::new(Arc::clone(&source.connect))));
-        let lines = others.map(line).collect();
         let (send, items) = sync_channel(AHEAD);
         let open = BTreeMap::new();
-        let connection = None;
+        let (connection, lines) = (None, BTreeMap::new());
         Self { round, member, connection, lines, items, send, open, turns: 0, failed_seeds: 0 }
+    }
+
+    /// Has a line to every voter that takes part now, and to nobody else.
+    fn meet(&mut self) {
+        let members = self.round.members();
+        let is_source = |member: &&Member| !member.id.is_copy() && member.id != self.member.id;
+        let sources: Vec<&Member> = members.iter().filter(is_source).collect();
+        self.lines.retain(|id, _| sources.iter().any(|source| source.id == *id));
+        for source in sources {
+            let line = || Arc::new(Line::new(Arc::clone(&source.connect)));
+            self.lines.entry(source.id).or_insert_with(line);
+        }
     }
 
     /// Runs one pass. Where it will take long for the target's own sake, `long` is called first.
     pub fn pass(&mut self, mut long: impl FnMut()) {
         let clock = self.round.clock();
         let began = (clock.monotonic(), clock.wall_ms());
+        self.meet();
         let (standing, sources) = self.ask();
         let Some(standing) = standing else {
             return self.round.passed(self.member.id, began);
@@ -122,7 +131,7 @@ impl Target {
         };
         self.round.tell((own, None), None);
         let mut sources = BTreeMap::new();
-        for (id, told) in told.into_iter().filter(|(id, _)| !id.is_copy()) {
+        for (id, told) in told.into_iter().filter(|(id, _)| self.lines.contains_key(id)) {
             match told {
                 Ok(standing) => drop(sources.insert(id, standing)),
                 Err(error) => {
@@ -216,7 +225,7 @@ impl Target {
     /// Returns a source below whose floor the target stands.
     fn take_all_in(&mut self) -> Option<PartitionId> {
         let mut below = None;
-        while !self.open.is_empty() && !self.round.is_stopping() {
+        while !self.open.is_empty() && !self.round.is_ending(self.member.id) {
             let item = match self.items.recv_timeout(SILENCE_MAX) {
                 Ok(item) => item,
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
@@ -330,7 +339,7 @@ impl Target {
                 tracing::info!(partition = %self.member.name, "seeded; it serves from now on");
                 self.own_status()
             }
-            Err(_) if self.round.is_stopping() => None,
+            Err(_) if self.round.is_ending(self.member.id) => None,
             Err(error) => {
                 self.failed_seeds += 1;
                 let what = error.in_public();
@@ -376,7 +385,7 @@ impl Target {
         self.lines[&source].read(name, send, next, refused).map_err(threadless)?;
         while let Ok(step) = steps.recv() {
             let Some(step) = step? else { return Ok(()) };
-            if self.round.is_stopping() {
+            if self.round.is_ending(self.member.id) {
                 break;
             }
             reseed::take_in(target, number, &step)?;

@@ -1,0 +1,76 @@
+//! Partitions that come and go while the store serves.
+//!
+//! One that comes is served at once: until it has what a read needs it is skipped, as any other.
+//! One that goes is asked by nobody who comes after; what was asked before is answered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::spawn_blocking;
+use tokio::time::interval;
+
+use super::lanes::Lanes;
+use super::{AllLanes, Served, Store};
+use crate::version::PartitionId;
+
+/// How often it is looked whether all that was asked is answered.
+const STEP: Duration = Duration::from_millis(10);
+
+/// A partition that is no longer served.
+pub struct Leaving(Arc<Lanes>);
+
+impl Leaving {
+    /// Waits until what was asked of it is answered, for so long at most, and ends its lanes.
+    /// Whether everything was answered.
+    pub async fn drain(self, patience: Duration) -> bool {
+        let Self(lanes) = self;
+        let answered = async {
+            let mut steps = interval(STEP);
+            while Arc::strong_count(&lanes) > 1 {
+                steps.tick().await;
+            }
+        };
+        let answered = tokio::time::timeout(patience, answered).await.is_ok();
+        // The lanes' threads come to the end of what they do first.
+        drop(spawn_blocking(move || drop(lanes)).await);
+        answered
+    }
+}
+
+impl Store {
+    /// Serves one more partition. One of the same id is replaced.
+    pub fn add(&self, served: Served) -> std::io::Result<()> {
+        let id = served.serving.id;
+        let lanes = Lanes::start(served, &self.topology, &self.clock, self.limits)?;
+        let lanes = Arc::new(lanes);
+        self.lanes.rcu(|all| {
+            let mut all = AllLanes::clone(all);
+            all.insert(id, Arc::clone(&lanes));
+            all
+        });
+        Ok(())
+    }
+
+    /// Serves a partition no longer; `None`: it was not served.
+    pub fn remove(&self, id: PartitionId) -> Option<Leaving> {
+        let lanes = self.lanes_at(id)?;
+        self.lanes.rcu(|all| {
+            let mut all = AllLanes::clone(all);
+            all.remove(&id);
+            all
+        });
+        let mut ages = self.ages();
+        ages.forget(id);
+        self.seen.store(Arc::new(ages.seen().clone()));
+        Some(Leaving(lanes))
+    }
+
+    /// Whether a partition is served.
+    pub fn serves(&self, id: PartitionId) -> bool {
+        self.lanes.load().contains_key(&id)
+    }
+
+    pub(super) fn lanes_at(&self, id: PartitionId) -> Option<Arc<Lanes>> {
+        self.lanes.load().get(&id).map(Arc::clone)
+    }
+}
