@@ -22,7 +22,9 @@ async fn read() -> HttpResponse {
         .insert_header((header::CONTENT_SECURITY_POLICY, "sandbox"))
         .insert_header((name("datastore-version"), "1.4242"))
         .insert_header((name("datastore-partition"), "store_1"))
-        .insert_header((name("datastore-age"), "unknown"))
+        .insert_header((name("datastore-age"), "42"))
+        .insert_header((header::AGE, "1"))
+        .insert_header((name("datastore-updated"), "2026-11-20T14:05:41.000Z"))
         .insert_header((
             name("datastore-session"),
             "AQAAAAAAAAAAAAAAAAAAAAEAAQAAEAAAABCSAAIAABAAAAAQkgADAAAQAAAAEJI",

@@ -63,6 +63,8 @@ struct Shared {
     writes: AtomicU64,
     /// How many targets wait for a write, too: what a write has to wake anybody for.
     parked: AtomicUsize,
+    /// The same as [`Wanted::passed`], for those who wait for one target's pass.
+    told: watch::Sender<BTreeMap<PartitionId, u64>>,
 }
 
 /// What a target's last pass began after, and until when it rests from writes.
@@ -135,6 +137,9 @@ impl Shared {
         };
         if is_new {
             self.changed.notify_all();
+            self.told.send_modify(|passed| {
+                passed.insert(target, wakeup);
+            });
         }
     }
 }
@@ -245,6 +250,16 @@ impl SyncJob {
     pub async fn run(&self, wait: Duration) -> Option<Arc<Report>> {
         let wakeup = self.wake();
         self.finished(wakeup, wait).await
+    }
+
+    /// Asks for a round, and waits until one target has made its pass in it, for `wait` at most:
+    /// who reads there need not wait for the others.
+    pub async fn pass(&self, target: PartitionId, wait: Duration) {
+        let mut passed = self.shared.told.subscribe();
+        let wakeup = self.wake();
+        let made = passed.wait_for(|passed| passed.get(&target).is_some_and(|at| *at >= wakeup));
+        // In time or not: the reader looks for itself.
+        drop(tokio::time::timeout(wait, made).await);
     }
 
     /// Waits until a round that began after wake-up number `wakeup` has finished; `None` when

@@ -124,6 +124,20 @@ impl fmt::Debug for Body {
     }
 }
 
+/// When a partition stored a row: milliseconds since 1970 UTC by its own clock, 0 where it was not
+/// stored yet. For people only: it differs from partition to partition and orders nothing, so that
+/// any two are equal.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StoredAt(pub i64);
+
+impl PartialEq for StoredAt {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for StoredAt {}
+
 /// One row: the newest write of a key that a partition has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -135,9 +149,16 @@ pub struct Record {
     pub origin: PartitionId,
     /// What it holds; `None` = a tombstone.
     pub body: Option<Body>,
+    /// When the partition that it was read from stored it.
+    pub stored_at: StoredAt,
 }
 
 impl Record {
+    /// A row that was not stored yet.
+    pub fn new(key: Key, version: Version, origin: PartitionId, body: Option<Body>) -> Self {
+        Self { key, version, origin, body, stored_at: StoredAt::default() }
+    }
+
     /// Whether the row is the mark of a delete.
     pub const fn is_tombstone(&self) -> bool {
         self.body.is_none()
@@ -193,11 +214,10 @@ mod tests {
 
     #[test]
     fn a_checksum_tells_fields_apart() {
-        let record = |key: &'static str, value: &'static str, kind: &str| Record {
-            key: Key::stored(Space::Data, key),
-            version: Version::ZERO,
-            origin: PartitionId(1),
-            body: Some(Body { value: value.into(), content_type: kind.into(), expires_at: None }),
+        let record = |key: &'static str, value: &'static str, kind: &str| {
+            let body = Body { value: value.into(), content_type: kind.into(), expires_at: None };
+            let key = Key::stored(Space::Data, key);
+            Record::new(key, Version::ZERO, PartitionId(1), Some(body))
         };
         let sums = [("a", "bc", ""), ("ab", "c", ""), ("a", "b", "c"), ("abc", "", "")]
             .map(|(k, v, t)| record(k, v, t).checksum());

@@ -198,7 +198,7 @@ impl Outcome {
             Change::Merge { .. } | Change::Delete | Change::Expire { .. } => None,
         });
         let version = self.version()?;
-        Some(Record { key: write.key.clone(), version, origin, body: body.cloned() })
+        Some(Record::new(write.key.clone(), version, origin, body.cloned()))
     }
 }
 
@@ -268,7 +268,7 @@ pub fn evaluate(
         };
         let (outcome, body) = judged.stored(version, created);
         evaluated.outcomes.push(outcome);
-        let row = Record { key: write.key.clone(), version, origin: place.origin, body };
+        let row = Record::new(write.key.clone(), version, place.origin, body);
         evaluated.log.push((version, row.key.clone()));
         current.insert(row.key.clone(), row);
     }
@@ -401,7 +401,7 @@ mod tests {
     }
 
     fn row(seq: u64, body: Option<Body>) -> Record {
-        Record { key: key(), version: version(seq), origin: PartitionId(1), body }
+        Record::new(key(), version(seq), PartitionId(1), body)
     }
 
     fn written(seq: u64, created: Option<bool>) -> Outcome {

@@ -26,6 +26,7 @@ use crate::sync::pass::PageLimits;
 use crate::sync::report::Report;
 use crate::sync::reseed;
 use crate::sync::round::{Round, chain};
+use crate::upkeep::sweep_all;
 
 /// How often a progress bar moves.
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
@@ -230,6 +231,8 @@ pub fn sync(args: &SyncArgs) -> Result<Exit, CliError> {
     logging::start().map_err(LocalError::from)?;
     let config = args.file.load()?;
     let opened = open(&config, Founding::Never)?;
+    // First, so that the deletes that it makes are copied in the same round.
+    sweep_all(&opened.members(), &opened.set.topology);
     let topology = Arc::new(ArcSwap::from_pointee(opened.set.topology.clone()));
     let clock = Arc::new(System::new());
     let started = Round::start(opened.members(), topology, clock, config.sync.log_retention)

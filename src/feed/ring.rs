@@ -196,11 +196,9 @@ mod tests {
     }
 
     fn batch(origin: PartitionId, from: u64, upto: u64) -> Batch {
-        let row = |seq: u64| Record {
-            key: Key::stored(Space::Data, format!("k{seq}")),
-            version: version(seq),
-            origin,
-            body: None,
+        let row = |seq: u64| {
+            let key = Key::stored(Space::Data, format!("k{seq}"));
+            Record::new(key, version(seq), origin, None)
         };
         let rows = (from + 1..=upto).map(row).collect();
         Batch::stretch(rows, origin, version(from), version(upto))

@@ -24,6 +24,7 @@ use crate::write::Outcome;
 pub static SESSION: HeaderName = HeaderName::from_static("datastore-session");
 static VERSION: HeaderName = HeaderName::from_static("datastore-version");
 static PARTITION: HeaderName = HeaderName::from_static("datastore-partition");
+static UPDATED: HeaderName = HeaderName::from_static("datastore-updated");
 static EXPIRES: HeaderName = HeaderName::from_static("datastore-expires");
 static ACKS: HeaderName = HeaderName::from_static("datastore-acks");
 /// How many keys there are, where a list was asked to count them.
@@ -80,6 +81,11 @@ pub fn tell_version(headers: &mut HeaderMap, version: Version) {
     if !headers.contains_key(ETAG) {
         put(headers, &ETAG, conditions::etag(version));
     }
+}
+
+/// Tells when the partition that answered stored what was read, by its own clock: for people only.
+pub fn tell_stored(headers: &mut HeaderMap, record: &Record) {
+    put(headers, &UPDATED, rfc3339::format(record.stored_at.0));
 }
 
 /// Tells when a value ceases to be visible, if it does.

@@ -118,6 +118,7 @@ impl Place<'_> {
         session::keep(response.headers_mut(), &query);
         if let Some(record) = &read.record {
             answer::tell_version(response.headers_mut(), record.version);
+            answer::tell_stored(response.headers_mut(), record);
             answer::tell_expiry(response.headers_mut(), record);
         }
         Ok(response)

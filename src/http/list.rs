@@ -221,11 +221,9 @@ mod tests {
     }
 
     fn found(keys: &[Vec<u8>], next: Option<&'static [u8]>) -> List {
-        let row = |key: &Vec<u8>| Record {
-            key: Key::stored(Space::Data, key.clone()),
-            version: Version::ZERO,
-            origin: PartitionId(1),
-            body: None,
+        let row = |key: &Vec<u8>| {
+            let key = Key::stored(Space::Data, key.clone());
+            Record::new(key, Version::ZERO, PartitionId(1), None)
         };
         List {
             rows: keys.iter().map(row).collect(),

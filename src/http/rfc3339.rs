@@ -9,7 +9,31 @@ pub fn format(ms: i64) -> String {
     let (year, month, day) = civil(days);
     let (seconds, millis) = (in_day / 1_000, in_day % 1_000);
     let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+    if !(0..=9_999).contains(&year) {
+        return format!(
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z"
+        );
+    }
+    // Every read tells one: thus by hand.
+    let mut text = String::with_capacity(24);
+    for (number, digits, after) in [
+        (year, 4, '-'),
+        (month, 2, '-'),
+        (day, 2, 'T'),
+        (hour, 2, ':'),
+        (minute, 2, ':'),
+        (second, 2, '.'),
+        (millis, 3, 'Z'),
+    ] {
+        for place in (0..digits).rev() {
+            let digit = number / 10_i64.pow(place) % 10;
+            text.push(
+                u32::try_from(digit).ok().and_then(|d| char::from_digit(d, 10)).unwrap_or('0'),
+            );
+        }
+        text.push(after);
+    }
+    text
 }
 
 /// Year, month and day of the day that is `days` after 1970-01-01, in the Gregorian calendar.
@@ -41,6 +65,8 @@ mod tests {
             (1_709_164_800_000, "2024-02-29T00:00:00.000Z"),
             (4_107_542_399_000, "2100-02-28T23:59:59.000Z"),
             (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+            (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
+            (253_402_300_800_000, "10000-01-01T00:00:00.000Z"),
         ] {
             assert_eq!(format(ms), text);
         }

@@ -185,7 +185,7 @@ mod tests {
 
     fn row(n: usize) -> Record {
         let key = Key::stored(Space::Data, format!("k{n:02}"));
-        Record { key, version: Version::ZERO, origin: PartitionId(1), body: None }
+        Record::new(key, Version::ZERO, PartitionId(1), None)
     }
 
     fn listing(keys: std::ops::Range<usize>, next: Option<&str>) -> Listing {

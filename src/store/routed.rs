@@ -78,7 +78,10 @@ impl Store {
             Err(StoreError::TooStale { .. } | StoreError::TooOld { .. }) => {}
             answer => return answer,
         }
-        drop(self.sync.run(PULL_WAIT).await);
+        match self.pinned(need) {
+            Some(target) => self.sync.pass(target, PULL_WAIT).await,
+            None => self.pull().await,
+        }
         self.attempt(&errand, &read, tries).await
     }
 
@@ -274,6 +277,13 @@ impl Store {
         };
         let as_of = self.lanes.load().values().filter_map(|lanes| as_of(lanes)).max()?;
         Some(self.clock.monotonic().saturating_sub(as_of))
+    }
+
+    /// The partition that alone may serve.
+    fn pinned(&self, need: &Need) -> Option<PartitionId> {
+        let Place::At(name) = &need.place else { return None };
+        let mut all = self.lanes.values().map(|lanes| &lanes.served.serving);
+        all.find(|serving| serving.name.as_ref() == name).map(|serving| serving.id)
     }
 
     /// A token may name an origin that no topology of this set has any more.

@@ -166,7 +166,7 @@ pub fn row(
     version: Version,
     value: Option<&'static str>,
 ) -> Record {
-    Record { key: key(name), version, origin: PartitionId(origin), body: value.map(body) }
+    Record::new(key(name), version, PartitionId(origin), value.map(body))
 }
 
 pub fn entry(row: &Record) -> Entry {

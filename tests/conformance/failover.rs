@@ -122,7 +122,7 @@ fn early_rows_that_still_stand_are_re_issued(kind: Kind) {
     let early = |nth, seq| {
         let key = key_of(B, nth);
         let body = Some(body(format!("v{seq}")));
-        Record { key, version: version(1, seq), origin: B, body }
+        Record::new(key, version(1, seq), B, body)
     };
     for row in [early(0, 5), early(1, 6), early(1, 7), early(2, 8)] {
         let push = Push { rows: vec![row], epoch: Epoch::FIRST, reseed: NEVER, cuts: Cuts::NONE };

@@ -4,7 +4,7 @@ use actix_web::http::Method;
 use actix_web::test::TestRequest;
 use rstest::rstest;
 
-use super::fixture::{Front, SET, delete, get, post, put};
+use super::fixture::{Front, Kind, LIMITS, SET, delete, get, post, put};
 use datastore::vector::{Token, Vector};
 use datastore::version::{Epoch, PartitionId, Seq, SetId, Version};
 
@@ -52,6 +52,31 @@ async fn a_read_tells_version_partition_age_and_session() {
     assert_eq!(read.header("datastore-session"), written.header("datastore-session"));
     assert_eq!(read.header("content-type"), "text/plain; charset=utf-8");
     read.assert_protected();
+}
+
+/// For people: by the clock of the partition that answered.
+#[rstest]
+#[case::memory(Kind::Memory)]
+#[case::sqlite(Kind::Sqlite)]
+#[case::mariadb(Kind::Mariadb)]
+#[actix_web::test]
+async fn a_read_tells_when_the_value_was_stored(#[case] kind: Kind) {
+    let front = Front::over(kind, LIMITS);
+    front.put("/bucket/k", "v").await;
+    let stored = "2001-09-09T01:46:40.000Z";
+    let at_master = "/bucket/k?consistency=master";
+    assert_eq!(front.get(at_master).await.header("datastore-updated"), stored);
+    front.masters.clock.advance_ms(1_500);
+    assert_eq!(front.get(at_master).await.header("datastore-updated"), stored);
+    front.masters.round().await;
+    let copied = "2001-09-09T01:46:41.500Z";
+    for name in ["a", "b", "c"] {
+        let there = front.get(&format!("/bucket/k?partition={name}")).await;
+        let is_master = front.masters.master_of("k") == name;
+        let expected = if is_master { stored } else { copied };
+        assert_eq!(there.header("datastore-updated"), expected, "{name}");
+    }
+    assert_eq!(front.get("/bucket/none").await.header("datastore-updated"), "");
 }
 
 #[actix_web::test]

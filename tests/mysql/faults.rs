@@ -157,7 +157,7 @@ type Work = fn(&mut dyn Partition) -> Result<()>;
 fn works() -> Vec<(&'static str, Work)> {
     fn row() -> Record {
         let version = Version::new(Epoch::FIRST, Seq::new(5).unwrap());
-        Record { key: key("pushed"), version, origin: PartitionId(2), body: None }
+        Record::new(key("pushed"), version, PartitionId(2), None)
     }
     fn push() -> Push {
         Push { rows: vec![row()], epoch: Epoch::FIRST, reseed: ReseedNumber(0), cuts: Cuts::NONE }

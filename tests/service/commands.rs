@@ -36,6 +36,28 @@ fn partitions_are_founded_checked_and_synced_without_a_service() {
     says(&run(&["sync"]), "store_1");
 }
 
+/// One round of its own buries what has expired, and copies that.
+#[test]
+fn a_round_without_a_service_buries_what_has_expired() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start_with(
+        folder.path(),
+        &[("DATASTORE__SYNC__EAGER", "false"), ("DATASTORE__SYNC__SCHEDULE", "0 0 0 1 1 *")],
+    );
+    assert_eq!(service.connect().put("/bucket/k?ttl=1s", b"x").status, 201);
+    service.sync();
+    service.stop();
+    let is_buried = |name: &str| {
+        let file = rusqlite::Connection::open(folder.path().join(format!("data/{name}.db")));
+        let row = "SELECT deleted FROM data WHERE id = CAST('k' AS BLOB)";
+        file.unwrap().query_row(row, (), |row| row.get::<_, bool>(0)).unwrap()
+    };
+    super::process::until("everybody has the delete", || {
+        assert!(run(datastore(folder.path()).arg("sync")).status.success());
+        ["store_1", "store_2", "store_3"].into_iter().all(is_buried)
+    });
+}
+
 #[test]
 fn the_schedule_copies_without_being_asked() {
     let folder = tempfile::tempdir().unwrap();

@@ -311,16 +311,10 @@ fn a_write_that_stalls_while_another_one_queues_is_never_skipped() {
             assert_eq!(page["events"], serde_json::json!([]));
             position = page["next"].as_str().unwrap().to_owned();
         }
-        let row = Record {
-            key: Key::stored(Space::Data, "stalled"),
-            version: Version::new(Epoch::FIRST, Seq::new(seq).unwrap()),
-            origin: PartitionId(origin),
-            body: Some(Body {
-                value: "v".into(),
-                content_type: "text/plain".into(),
-                expires_at: None,
-            }),
-        };
+        let body = Body { value: "v".into(), content_type: "text/plain".into(), expires_at: None };
+        let version = Version::new(Epoch::FIRST, Seq::new(seq).unwrap());
+        let key = Key::stored(Space::Data, "stalled");
+        let row = Record::new(key, version, PartitionId(origin), Some(body));
         let version = row.version.packed();
         let insert = "INSERT INTO data (id, version, origin, deleted, expires_at, updated_at, \
                       checksum, content_type, value) VALUES ('stalled', ?, ?, 0, NULL, 0, ?, \

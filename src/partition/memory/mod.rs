@@ -24,7 +24,7 @@ use super::tables::{AcceptorTable, Cell, ClockRow, CursorRow, Stretch, Tables, T
 use super::upkeep::{Conflict, ConflictPlace, Expired, Mark, Stride, fingerprint_of};
 use super::{Entry, Identity, Jump, Partition, Refusal, Result};
 use crate::clock::Clock;
-use crate::record::{Key, Record};
+use crate::record::{Key, Record, StoredAt};
 use crate::version::{PartitionId, RunId, Seq, SetId, Version};
 
 /// Everything that a partition holds.
@@ -157,10 +157,11 @@ impl<'a> Transaction<'a> {
     }
 
     fn set_row(&mut self, key: &Key, row: Option<&Record>) {
+        let stored_at = StoredAt(self.now_ms);
         self.edit(|state| {
             state.torn.remove(key);
             match row {
-                Some(row) => state.rows.insert(key.clone(), row.clone()),
+                Some(row) => state.rows.insert(key.clone(), Record { stored_at, ..row.clone() }),
                 None => state.rows.remove(key),
             }
         });

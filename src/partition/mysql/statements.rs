@@ -370,7 +370,8 @@ pub(super) struct RowStatements {
 
 macro_rules! row_columns {
     () => {
-        "d.id, d.version, d.origin, d.deleted, d.expires_at, d.content_type, d.checksum, "
+        "d.id, d.version, d.origin, d.deleted, d.expires_at, d.content_type, d.checksum, \
+         d.updated_at, "
     };
 }
 

@@ -6,7 +6,7 @@ use mysql::Value;
 use crate::partition::PartitionError;
 use crate::partition::tables::ClockRow;
 use crate::partition::upkeep::Mark;
-use crate::record::{Body, Key, Record, Space};
+use crate::record::{Body, Key, Record, Space, StoredAt};
 use crate::topology::Topology;
 use crate::version::{Epoch, PartitionId, RunId, Seq, Version};
 
@@ -139,8 +139,8 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// Reads version, origin, deleted, `expires_at`, `content_type`, checksum, value (null where it
-    /// was left behind), size of the value.
+    /// Reads version, origin, deleted, `expires_at`, `content_type`, checksum, `updated_at`, value
+    /// (null where it was left behind), size of the value.
     pub(super) fn read(key: Key, columns: &mut Columns) -> Result<Self, Torn> {
         let version = columns.version()?;
         let origin = columns.origin()?;
@@ -148,13 +148,14 @@ impl Stored {
         let expires_at = columns.number_or_null()?;
         let content_type = columns.text()?;
         let checksum = columns.number()?.cast_unsigned();
+        let stored_at = StoredAt(columns.number()?);
         let value = columns.bytes_or_null()?;
         let bytes = columns.number()?;
         let value_bytes = bytes.try_into().map_err(|_| Torn::out_of_range("size", bytes))?;
         let has_value = value.is_some();
         let value = Bytes::from(value.unwrap_or_default());
         let body = (!deleted).then_some(Body { value, content_type, expires_at });
-        let record = Record { key, version, origin, body };
+        let record = Record { stored_at, ..Record::new(key, version, origin, body) };
         Ok(Self { record, checksum, has_value, value_bytes })
     }
 

@@ -99,8 +99,8 @@ static PUT_CONFLICT: Prepared = prepared(
 );
 static CONFLICTS: Prepared = prepared(
     "conflicts",
-    "SELECT space, id, version, origin, deleted, expires_at, content_type, checksum, value,
-       LENGTH(value), updated_at
+    "SELECT space, id, version, origin, deleted, expires_at, content_type, checksum,
+       updated_at, value, LENGTH(value)
      FROM conflict
      WHERE space > ? OR (space = ? AND id > ?) OR (space = ? AND id = ? AND version > ?)
      ORDER BY space, id, version LIMIT ?",
@@ -201,13 +201,12 @@ pub(super) fn conflicts(
         let mut columns = Columns::of(row);
         let key = Key::stored(columns.space()?, columns.bytes()?);
         let stored = Stored::read(key.clone(), &mut columns).map_err(|torn| torn.of(&key))?;
-        let row = stored.whole().map_err(|torn| torn.of(&key))?;
-        Ok((row, columns.number()?))
+        stored.whole().map_err(|torn| torn.of(&key))
     };
     let mut conflicts = Vec::new();
     for row in session.execute(&CONFLICTS, 1, asked)?.rows {
-        let (row, noted_ms) = read(row).map_err(|torn: Torn| torn.at(CONFLICTS.name))?;
-        conflicts.extend(row.map(|row| Conflict { row, noted_ms }));
+        let row = read(row).map_err(|torn: Torn| torn.at(CONFLICTS.name))?;
+        conflicts.extend(row.map(|row| Conflict { noted_ms: row.stored_at.0, row }));
     }
     Ok(conflicts)
 }

@@ -17,7 +17,7 @@ pub(super) struct RowStatements {
 }
 
 /// The place of the key in a stretch, behind the columns of a cell.
-pub(super) const STRETCH_KEY: usize = 8;
+pub(super) const STRETCH_KEY: usize = 9;
 
 macro_rules! row_statements {
     ($table:literal) => {
@@ -26,7 +26,7 @@ macro_rules! row_statements {
             cell: statement(
                 concat!("cell of ", $table),
                 concat!(
-                    "SELECT version, origin, deleted, expires_at, content_type, checksum,
+                    "SELECT version, origin, deleted, expires_at, content_type, checksum, updated_at,
                      CASE WHEN length(value) <= ?2 THEN value END, length(value)
                      FROM ",
                     $table,
@@ -36,7 +36,7 @@ macro_rules! row_statements {
             outline: statement(
                 concat!("outline in ", $table),
                 concat!(
-                    "SELECT version, origin, deleted, expires_at, content_type, checksum, x''
+                    "SELECT version, origin, deleted, expires_at, content_type, checksum, updated_at, x''
                      FROM ",
                     $table,
                     " WHERE id = ?1"
@@ -47,7 +47,7 @@ macro_rules! row_statements {
                 concat!("point in ", $table),
                 concat!(
                     "SELECT row.version, row.origin, row.deleted, row.expires_at, row.content_type,
-                     row.checksum, CASE WHEN length(row.value) <= ?2 THEN row.value END,
+                     row.checksum, row.updated_at, CASE WHEN length(row.value) <= ?2 THEN row.value END,
                      length(row.value), clock.reseed, clock.reseeding
                      FROM clock LEFT JOIN ",
                     $table,
@@ -84,7 +84,7 @@ macro_rules! row_statements {
             stretch: statement(
                 concat!("stretch of ", $table),
                 concat!(
-                    "SELECT version, origin, deleted, expires_at, content_type, checksum,
+                    "SELECT version, origin, deleted, expires_at, content_type, checksum, updated_at,
                      CASE WHEN length(value) <= ?2 THEN value END, length(value), id
                      FROM ",
                     $table,
@@ -94,7 +94,7 @@ macro_rules! row_statements {
             stretch_of_keys: statement(
                 concat!("stretch of keys of ", $table),
                 concat!(
-                    "SELECT version, origin, deleted, expires_at, content_type, checksum, x'', ?2,
+                    "SELECT version, origin, deleted, expires_at, content_type, checksum, updated_at, x'', ?2,
                      id FROM ",
                     $table,
                     " WHERE id >= ?1 ORDER BY id"

@@ -205,11 +205,11 @@ impl<'a> Session<'a> {
         let asked = params![key.bytes().as_ref(), bounded(value_bytes_max)];
         let now_ms = self.clock.wall_ms();
         let found = self.one(&of(key.space()).point, asked, |row| {
-            let cell = match row.get::<_, Option<i64>>(7)? {
+            let cell = match row.get::<_, Option<i64>>(8)? {
                 Some(bytes) => Some(cell(key, row, bytes, value_bytes_max)?),
                 None => None,
             };
-            let (reseed, reseeding) = (reseed_number(row, 8)?, flag(row, 9)?);
+            let (reseed, reseeding) = (reseed_number(row, 9)?, flag(row, 10)?);
             Ok(Points { cells: vec![cell], now_ms, reseed, reseeding })
         });
         self.founded(found)
@@ -403,7 +403,7 @@ impl Tables for Session<'_> {
         for &key in keys {
             let asked = params![key.bytes().as_ref(), bounded(value_bytes_max)];
             let found = self.one(&of(key.space()).cell, asked, |row| {
-                cell(key, row, row.get(7)?, value_bytes_max)
+                cell(key, row, row.get(8)?, value_bytes_max)
             })?;
             cells.extend(found.map(|cell| (key.clone(), cell)));
         }
@@ -495,7 +495,7 @@ impl Tables for Session<'_> {
             }
             let key = Key::stored(stretch.space, Bytes::copy_from_slice(bytes));
             let cell = match stretch.value_bytes_max {
-                Some(max) => cell(&key, row, row.get(7)?, max)?,
+                Some(max) => cell(&key, row, row.get(8)?, max)?,
                 None => whole(&key, row, false)?,
             };
             cells.push((key, cell));

@@ -7,7 +7,7 @@ use super::failure::{contradicts, failure};
 use crate::partition::tables::ClockRow;
 use crate::partition::upkeep::{Columns, Mark, fingerprint};
 use crate::partition::{PartitionError, ReseedNumber};
-use crate::record::{Body, Key, Record, Space};
+use crate::record::{Body, Key, Record, Space, StoredAt};
 use crate::topology::Topology;
 use crate::version::{Epoch, PartitionId, RunId, Seq, Version};
 
@@ -67,20 +67,24 @@ pub(super) fn flag(row: &Row<'_>, column: usize) -> Result<bool, Torn> {
 }
 
 /// A row of `data` or `system`: version, origin, deleted, `expires_at`, `content_type`, checksum,
-/// value. The checksum is over the value, too: without it there is nothing to compare.
+/// `updated_at`, value. The checksum is over the value, too: without it there is nothing to
+/// compare.
 pub(super) fn record(key: Key, row: &Row<'_>, with_value: bool) -> Result<Record, Torn> {
     let body = match flag(row, 2)? {
         true => None,
         false => Some(Body {
             value: Bytes::copy_from_slice(
-                row.get_ref(6)?.as_blob().map_err(rusqlite::Error::from)?,
+                row.get_ref(7)?.as_blob().map_err(rusqlite::Error::from)?,
             ),
             content_type: row.get(4)?,
             expires_at: row.get(3)?,
         }),
     };
     let checksum = row.get::<_, i64>(5)?.cast_unsigned();
-    let record = Record { key, version: version(row, 0)?, origin: origin(row, 1)?, body };
+    let record = Record {
+        stored_at: StoredAt(row.get(6)?),
+        ..Record::new(key, version(row, 0)?, origin(row, 1)?, body)
+    };
     if with_value && record.checksum() != checksum {
         return Err(Torn::What("its checksum does not match".into()));
     }

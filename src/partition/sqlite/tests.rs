@@ -38,7 +38,7 @@ fn body(value: Vec<u8>) -> Body {
 
 fn row(name: &'static str, seq: u64) -> Record {
     let version = Version::new(Epoch::FIRST, Seq::new(seq).unwrap());
-    Record { key: key(name), version, origin: PartitionId(1), body: Some(body(vec![1])) }
+    Record::new(key(name), version, PartitionId(1), Some(body(vec![1])))
 }
 
 fn setting(connection: &Connection, name: &str) -> i64 {

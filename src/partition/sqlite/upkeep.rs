@@ -61,8 +61,8 @@ static PUT_CONFLICT: Statement = statement(
 );
 static CONFLICTS: Statement = statement(
     "conflicts",
-    "SELECT version, origin, deleted, expires_at, content_type, checksum, value, id, space,
-       updated_at
+    "SELECT version, origin, deleted, expires_at, content_type, checksum, updated_at, value,
+       id, space
      FROM conflict WHERE (space, id, version) > (?1, ?2, ?3) ORDER BY space, id, version LIMIT ?4",
 );
 
@@ -129,10 +129,11 @@ pub(super) fn conflicts(
         (stored_space(key.space()), key.bytes().as_ref(), after.version.packed())
     });
     session.each(&CONFLICTS, params![space, key, version, bounded(max)], |row| {
-        let space = if flag(row, 8)? { Space::System } else { Space::Data };
-        let key = Key::stored(space, row.get::<_, Vec<u8>>(7)?);
+        let space = if flag(row, 9)? { Space::System } else { Space::Data };
+        let key = Key::stored(space, row.get::<_, Vec<u8>>(8)?);
         let read = record(key.clone(), row, true).map_err(|torn| torn.of(&key))?;
-        conflicts.push(Conflict { row: read, noted_ms: row.get(9)? });
+        let noted_ms = read.stored_at.0;
+        conflicts.push(Conflict { row: read, noted_ms });
         Ok(true)
     })?;
     Ok(conflicts)

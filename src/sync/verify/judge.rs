@@ -196,8 +196,7 @@ mod tests {
             content_type: String::new(),
             expires_at: None,
         };
-        let made =
-            |seq, body| Record { key: key.clone(), version: version(seq), origin: MASTER, body };
+        let made = |seq, body| Record::new(key.clone(), version(seq), MASTER, body);
         let (seq, row) = match copy {
             Copy::None => {
                 return (id, Inspection { source: status(id, vector, floor), row: None });
