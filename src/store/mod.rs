@@ -86,9 +86,9 @@ pub struct Health {
 }
 
 impl Health {
-    /// Whether its database is known not to be gone on with.
+    /// Whether its database is an older copy, which nobody goes on with.
     pub fn is_quarantined(&self) -> bool {
-        self.trouble.is_some_and(|trouble| [PUT_BACK, SET_ASIDE].contains(&trouble))
+        self.trouble == Some(PUT_BACK)
     }
 }
 

@@ -282,7 +282,8 @@ impl Store {
     /// The partition that alone may serve.
     fn pinned(&self, need: &Need) -> Option<PartitionId> {
         let Place::At(name) = &need.place else { return None };
-        let mut all = self.lanes.values().map(|lanes| &lanes.served.serving);
+        let all = self.lanes.load();
+        let mut all = all.values().map(|lanes| &lanes.served.serving);
         all.find(|serving| serving.name.as_ref() == name).map(|serving| serving.id)
     }
 

@@ -97,7 +97,7 @@ fn a_shell_completes_commands_and_options() {
         assert!(output.stderr.is_empty(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
     };
-    assert_eq!(offered(["datastore", "", "se"]), "serve\nset\n");
+    assert_eq!(offered(["datastore", "", "se"]), "serve\nset\nservice\n");
     assert_eq!(offered(["datastore set", "k", "--if"]), "--if-match\n--if-none-match\n");
     assert_eq!(offered(["datastore set", "--ack", "m"]), "majority\n");
 }
