@@ -33,6 +33,7 @@ pub mod bucket;
 pub mod changes;
 pub mod code;
 pub mod conditions;
+pub mod console;
 pub mod drivers;
 pub mod error;
 pub mod explain;
@@ -193,6 +194,7 @@ impl Pieces {
                     .service(one("/readyz").to(health::ready))
                     .service(one("/metrics").to(performance::metrics))
                     .configure(admin::routes)
+                    .configure(console::routes)
                     .default_service(web::to(nothing_here)),
             );
     }

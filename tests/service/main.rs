@@ -3,8 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
+mod browser;
 mod client;
 mod commands;
+mod console;
 mod copies;
 mod crash;
 mod faults;
