@@ -113,7 +113,7 @@ async fn writes(
         id: PartitionId(1),
         name: "bench".into(),
         connect,
-        topology: Arc::new(ArcSwap::from_pointee(topology)),
+        topologies: Arc::new(ArcSwap::from_pointee(topology)),
         clock: Arc::clone(clock),
         limits: LaneLimits::default(),
     })?);

@@ -26,8 +26,9 @@
 //! what it took. Lists, and the age of a partition as a whole, go by the oldest of all masters.
 //!
 //! **What a master masters itself** is as of the last look at it that found it unfenced: its clock
-//! not above the epoch of the topology that it was asked under. Heads are forgotten when the epoch
-//! changes: they were told by the masters of another assignment.
+//! not above the epoch of the topology that it was asked under; and no later than that topology was
+//! read by a quorum, since a master that is cut off does not hear of its successor (H16). Heads are
+//! forgotten when the epoch changes: they were told by the masters of another assignment.
 //!
 //! **A vector is known for one server run and reseed number**: a crash takes back what was not
 //! durable, a reseed takes back everything. So an age is told of a read only where the connection
@@ -185,8 +186,9 @@ impl Ages {
         self.heads.remove(&partition);
     }
 
-    /// Takes in a look that began under `topology`.
-    pub fn note(&mut self, look: &Look, topology: &Topology) {
+    /// Takes in a look that began under `topology`, which was read by a quorum at the instant
+    /// `read_at`: until then nobody else can have mastered the slots (H16).
+    pub fn note(&mut self, look: &Look, topology: &Topology, read_at: Duration) {
         let Look { asked, ref status } = *look;
         if topology.epoch() < self.seen.epoch {
             // Asked before the assignment changed: nothing can be concluded from it now.
@@ -201,6 +203,10 @@ impl Ages {
         let vector = Arc::new(status.vector.clone());
         let in_force = status.epoch <= topology.epoch() && !status.reseeding;
         if topology.slots_of(id) > 0 && in_force {
+            let asked = match Rule::AgeFromTopology.in_force() {
+                true => asked.min(read_at),
+                false => asked,
+            };
             self.note_heads(id, Heads { asked, vector: Arc::clone(&vector) });
         }
         self.note_sight(asked, status, vector);

@@ -15,17 +15,22 @@
 //! - A partition that cannot be asked does not keep the others from serving: it is named in
 //!   [`OpenSet::unreachable`], and whoever connects to it later asks [`check_identity`] first. So
 //!   does everybody at every connection: what a URL leads to may change.
-//! - The configuration has to say what the partitions store, but for epoch and revision: there the
-//!   partitions are ahead, and the newest that one stores is adopted.
+//! - The configuration has to name the partitions of the set. What they are for, it says once, to
+//!   an empty set: from then on the register does ([`crate::register`]), and roles that say
+//!   something else are ignored. The newest topology that a partition stores is where a front end
+//!   begins; what it acts on it reads by a quorum.
+//! - A partition that was retired may stay in the configuration, and is not used.
 
 pub mod difference;
 pub mod history;
+mod judge;
 pub mod restored;
 
 use std::fmt;
 use std::sync::Arc;
 
 use self::difference::Difference;
+use self::judge::{judge_all, newness};
 use crate::partition::engine::Engine;
 use crate::partition::{Identity, Partition, PartitionError, ReseedNumber, SCHEMA_VERSION};
 use crate::topology::Topology;
@@ -56,6 +61,8 @@ pub struct OpenSet {
     pub set: SetId,
     /// Who takes the writes of which key: the newest that a partition stores.
     pub topology: Topology,
+    /// What the configuration says otherwise, and is ignored.
+    pub ignored: Difference,
     /// Whether it was founded just now.
     pub founded: bool,
     /// Who could not be asked: not yet known to match.
@@ -69,7 +76,6 @@ impl OpenSet {
             name: voter.name.clone(),
             set: self.set,
             partition: voter.id,
-            digest: self.topology.digest(),
         })
     }
 }
@@ -104,8 +110,6 @@ pub struct Expected {
     pub set: SetId,
     /// Its id there.
     pub partition: PartitionId,
-    /// The digest of its topology.
-    pub digest: u64,
 }
 
 /// Why a set, or a partition of it, is not used.
@@ -184,15 +188,6 @@ pub enum FoundingError {
         name: String,
         /// What differs.
         difference: Difference,
-    },
-    /// The stored topology is another one than at the start of this front end.
-    #[error(
-        "partition `{name}` stores another topology than this front end started with: restart it \
-         with the configuration of the others"
-    )]
-    TopologyChanged {
-        /// Who stores it.
-        name: String,
     },
     /// A set cannot have lost some of its databases.
     #[error(
@@ -277,7 +272,6 @@ impl FoundingError {
             | Self::ForeignSet { .. }
             | Self::Schema { .. }
             | Self::TopologyDiffers { .. }
-            | Self::TopologyChanged { .. }
             | Self::Empty { .. }
             | Self::PutBack { .. }
             | Self::AllEmpty { .. } => false,
@@ -348,7 +342,7 @@ fn open_as_seen(
     let (mut looks, unreachable) = look(partitions, topology)?;
     // Only now: a file that did not exist had no way to tell that it is another's.
     own_databases(partitions)?;
-    judge_all(&looks, topology)?;
+    let ignored = judge_all(&mut looks, &unreachable, topology)?;
     let (standing, empty): (Vec<_>, Vec<_>) =
         looks.iter_mut().partition(|look| look.identity.is_some());
     let names = |looks: &[&mut Look<'_>]| looks.iter().map(|look| look.name.to_owned()).collect();
@@ -362,6 +356,7 @@ fn open_as_seen(
         (false, true) => {
             let identities = standing.iter().filter_map(|look| look.identity.as_ref());
             opened(identities, unreachable)
+                .map(|set| OpenSet { ignored, ..set })
                 .ok_or(FoundingError::NoneReachable { unreachable: Vec::new() })
         }
         (true, false) if founding == Founding::Never => {
@@ -384,9 +379,6 @@ pub fn check_identity(
         .ok_or_else(|| FoundingError::Empty { name: name.clone() })?;
     same_schema(name, &identity)?;
     same_set(name, &identity, expected.set, "this front end")?;
-    if identity.topology.digest() != expected.digest {
-        return Err(FoundingError::TopologyChanged { name: name.clone() });
-    }
     same_partition(name, &identity, expected.partition)
 }
 
@@ -438,32 +430,6 @@ fn own_databases(partitions: &[Configured]) -> Result<(), FoundingError> {
         }
     }
     Ok(())
-}
-
-/// What was founded has to be one set, each partition once, as configured.
-fn judge_all(looks: &[Look<'_>], topology: &Topology) -> Result<(), FoundingError> {
-    let standing: Vec<(&Look<'_>, &Identity)> =
-        looks.iter().filter_map(|look| Some((look, look.identity.as_ref()?))).collect();
-    let Some(&(first, first_identity)) = standing.first() else { return Ok(()) };
-    let witness = format!("`{}`", first.name);
-    for (look, identity) in &standing {
-        same_schema(look.name, identity)?;
-        same_set(look.name, identity, first_identity.set, &witness)?;
-    }
-    for (nth, (look, identity)) in standing.iter().enumerate() {
-        let same = |(_, other): &&(&Look<'_>, &Identity)| other.partition == identity.partition;
-        if let Some((before, _)) = standing[..nth].iter().find(same) {
-            return Err(FoundingError::OneIdentity {
-                first: before.name.to_owned(),
-                second: look.name.to_owned(),
-                partition: identity.partition,
-            });
-        }
-    }
-    for (look, identity) in &standing {
-        same_topology(look.name, identity, topology)?;
-    }
-    standing.iter().try_for_each(|(look, identity)| same_partition(look.name, identity, look.id))
 }
 
 fn same_schema(name: &str, identity: &Identity) -> Result<(), FoundingError> {
@@ -565,10 +531,9 @@ fn opened<'a>(
     identities: impl Iterator<Item = &'a Identity>,
     unreachable: Vec<Unreachable>,
 ) -> Option<OpenSet> {
-    let newest = identities
-        .max_by_key(|identity| (identity.topology.epoch(), identity.topology.revision()))?;
+    let newest = identities.max_by_key(|identity| newness(identity))?;
     let (set, topology) = (newest.set, newest.topology.clone());
-    Some(OpenSet { set, topology, founded: false, unreachable })
+    Some(OpenSet { set, topology, ignored: Difference::default(), founded: false, unreachable })
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@
 //! silent for [`INTERVALS_MAX`] of its intervals has stopped. One that ends in order leaves at
 //! once.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,9 @@ pub struct About {
     pub started_ms: i64,
     /// How often it says so.
     pub interval_ms: i64,
+    /// The masters that it suspects to be lost.
+    #[serde(default)]
+    pub suspects: BTreeSet<String>,
     /// The partitions that it serves from.
     pub serves: Vec<Serves>,
     /// How many follow there.
@@ -119,6 +122,7 @@ pub struct Frontends {
     interval: Duration,
     /// One thread a partition, so that one that hangs keeps no other from hearing of us.
     lanes: Vec<(Arc<str>, ReadLane)>,
+    suspects: Mutex<BTreeSet<String>>,
     store: Arc<Store>,
     feed: Arc<Feed>,
     clock: Arc<dyn Clock>,
@@ -141,6 +145,7 @@ impl Frontends {
             started_ms: parts.clock.wall_ms(),
             interval: parts.interval,
             lanes,
+            suspects: Mutex::default(),
             store: parts.store,
             feed: parts.feed,
             clock: parts.clock,
@@ -161,6 +166,36 @@ impl Frontends {
     pub async fn beat(&self) {
         let document = serde_json::to_string(&self.about()).expect("a struct of plain fields");
         self.write(Some(document)).await;
+    }
+
+    /// The partitions that keep the rows, by their names.
+    pub fn partitions(&self) -> Vec<Arc<str>> {
+        self.lanes.iter().map(|(name, _)| Arc::clone(name)).collect()
+    }
+
+    /// Says at one partition that this front end runs; whether it has committed that.
+    pub async fn beat_at(&self, name: &str) -> bool {
+        let Some((_, lane)) = self.lanes.iter().find(|(known, _)| **known == *name) else {
+            return false;
+        };
+        let document = serde_json::to_string(&self.about()).expect("a struct of plain fields");
+        let (id, deadline) = (self.id.clone(), Deadline(self.clock.monotonic() + DEADLINE));
+        let beat = lane.submit(deadline, move |reader: &mut Reader| {
+            reader.partition.beat(&id, Some(&document))?;
+            Ok(())
+        });
+        let Ok(answer) = beat else { return false };
+        let answer: Option<Answer<()>> =
+            tokio::time::timeout(DEADLINE, answer).await.ok().and_then(Result::ok);
+        matches!(answer, Some(Ok(Ok(()))))
+    }
+
+    /// From now on its beats say that it suspects these. Whether that is something new.
+    pub fn suspect(&self, suspects: BTreeSet<String>) -> bool {
+        let mut standing = self.suspects.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_new = *standing != suspects;
+        *standing = suspects;
+        is_new
     }
 
     /// Says at every partition that it leaves.
@@ -207,28 +242,32 @@ impl Frontends {
         work: impl Fn(&mut Reader) -> Result<T, crate::session::SessionError> + Clone + Send + 'static,
     ) -> Vec<T> {
         let deadline = Deadline(self.clock.monotonic() + DEADLINE);
+        // Whoever is suspected would only keep those waiting who have to decide about it.
+        let suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let all_are = self.lanes.iter().all(|(name, _)| suspects.contains(&**name));
         let asked: Vec<_> = self
             .lanes
             .iter()
+            .filter(|(name, _)| all_are || !suspects.contains(&**name))
             .map(|(name, lane)| (name, lane.submit(deadline, work.clone())))
             .collect();
-        let mut told = Vec::new();
-        for (name, answer) in asked {
-            let Ok(answer) = answer else { continue };
+        let told = asked.into_iter().map(|(name, answer)| async move {
             let answer: Option<Answer<T>> =
-                tokio::time::timeout(DEADLINE, answer).await.ok().and_then(Result::ok);
+                tokio::time::timeout(DEADLINE, answer.ok()?).await.ok().and_then(Result::ok);
             match answer {
-                Some(Ok(Ok(answer))) => told.push(answer),
+                Some(Ok(Ok(answer))) => return Some(answer),
                 Some(Ok(Err(error))) => {
                     tracing::debug!(partition = %name, %error, "no heartbeat there");
                 }
                 Some(Err(error)) => {
-                    tracing::debug!(partition = %name, %error, "no heartbeat there")
+                    tracing::debug!(partition = %name, %error, "no heartbeat there");
                 }
                 None => tracing::debug!(partition = %name, "no heartbeat there in time"),
             }
-        }
-        told
+            None
+        });
+        // At once: one that hangs holds nobody up but whoever asks for all.
+        futures_util::future::join_all(told).await.into_iter().flatten().collect()
     }
 
     fn about(&self) -> About {
@@ -250,6 +289,7 @@ impl Frontends {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_ms: self.started_ms,
             interval_ms: i64::try_from(self.interval.as_millis()).unwrap_or(i64::MAX),
+            suspects: self.suspects.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             serves: serves.collect(),
             followers: followers.len(),
             listed,

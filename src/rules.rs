@@ -94,6 +94,8 @@ pub enum Rule {
     VectorOfReseed,
     /// Heads count from the instant before they were asked for, not from their answer (AGE-1).
     AgeFromAsking,
+    /// What a master masters is as of the last quorum read of the topology at most (H16).
+    AgeFromTopology,
     /// A vector that was asked for before a connection was made tells nothing of what is read over
     /// it (AGE-1).
     AgeOfRun,
@@ -181,6 +183,7 @@ impl Rule {
         Self::SessionCovered,
         Self::VectorOfReseed,
         Self::AgeFromAsking,
+        Self::AgeFromTopology,
         Self::AgeOfRun,
         Self::FeedCovered,
         Self::RepairStands,

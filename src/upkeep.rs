@@ -18,6 +18,7 @@ use crate::founding::history::History;
 use crate::partition::upkeep::{Conflict, ConflictPlace};
 use crate::partition::{Partition, PartitionError, Status};
 use crate::sync::barrier::Barriers;
+use crate::sync::ledger;
 use crate::sync::round::{Member, chain};
 use crate::sync::sweep::sweep;
 use crate::sync::verify::{Findings, Side, verify};
@@ -205,8 +206,24 @@ impl Parts {
         }
     }
 
+    /// Gives every partition that answers what the ledgers of the others keep.
+    fn spread_ledger(&self) {
+        let open = self.members.iter().filter(|member| !member.id.is_copy());
+        let mut open: Vec<_> = open.filter_map(|member| member.connect.connect().ok()).collect();
+        let mut partitions: Vec<&mut dyn Partition> = Vec::new();
+        for connection in &mut open {
+            partitions.push(connection.as_mut());
+        }
+        match ledger::spread(&mut partitions) {
+            Ok(0) => {}
+            Ok(entries) => tracing::info!(entries, "entries of the ledger were copied"),
+            Err(error) => tracing::debug!(error = chain(&error), "the ledger is copied later"),
+        }
+    }
+
     fn sweep(&self) -> usize {
         self.watch();
+        self.spread_ledger();
         sweep_all(&self.members, &self.topology.load())
     }
 

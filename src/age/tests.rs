@@ -20,6 +20,9 @@ fn vector(a: u64, b: u64) -> Vector {
     [(A, version(a)), (B, version(b))].into_iter().collect()
 }
 
+/// A topology that was read late enough for everything here.
+const NOW: Duration = Duration::from_secs(3600);
+
 const fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
 }
@@ -43,7 +46,7 @@ fn look(partition: PartitionId, asked: u64, vector: Vector) -> Look {
 fn ages(looks: &[Look]) -> Ages {
     let mut ages = Ages::new();
     for look in looks {
-        ages.note(look, &topology());
+        ages.note(look, &topology(), NOW);
     }
     ages
 }
@@ -64,15 +67,15 @@ fn a_partition_is_as_of_the_latest_heads_that_it_covers() {
     let mut ages = ages(&[look(A, 10, vector(1, 0)), look(A, 20, vector(2, 0))]);
     assert_eq!(as_of(&ages, COPY, &[A]), None, "never seen");
     assert_eq!(as_of(&ages, A, &[A]), Some(20));
-    ages.note(&look(COPY, 30, vector(0, 0)), &topology());
+    ages.note(&look(COPY, 30, vector(0, 0)), &topology(), NOW);
     assert_eq!(as_of(&ages, COPY, &[A]), None, "covers nothing");
-    ages.note(&look(COPY, 40, vector(1, 0)), &topology());
+    ages.note(&look(COPY, 40, vector(1, 0)), &topology(), NOW);
     assert_eq!(as_of(&ages, COPY, &[A]), Some(10));
-    ages.note(&look(A, 50, vector(2, 0)), &topology());
+    ages.note(&look(A, 50, vector(2, 0)), &topology(), NOW);
     assert_eq!(as_of(&ages, COPY, &[A]), Some(10), "still behind");
-    ages.note(&look(COPY, 60, vector(2, 0)), &topology());
+    ages.note(&look(COPY, 60, vector(2, 0)), &topology(), NOW);
     assert_eq!(as_of(&ages, COPY, &[A]), Some(50));
-    ages.note(&look(A, 70, vector(2, 0)), &topology());
+    ages.note(&look(A, 70, vector(2, 0)), &topology(), NOW);
     assert_eq!(as_of(&ages, COPY, &[A]), Some(70), "an idle master makes nobody older");
 }
 
@@ -108,16 +111,29 @@ fn heads_of_a_fenced_or_reseeding_master_count_for_nothing() {
     assert_eq!(as_of(&ages, COPY, &[A]), None);
 }
 
+/// H16: a master that is cut off does not hear of its successor.
+#[test]
+fn a_master_is_as_of_the_last_reading_of_the_topology() {
+    let mut ages = Ages::new();
+    ages.note(&look(A, 30, vector(1, 0)), &topology(), ms(10));
+    ages.note(&look(COPY, 40, vector(1, 0)), &topology(), ms(10));
+    assert_eq!(as_of(&ages, A, &[A]), Some(10));
+    assert_eq!(as_of(&ages, COPY, &[A]), Some(10));
+    ages.note(&look(A, 50, vector(1, 0)), &topology(), ms(45));
+    assert_eq!(as_of(&ages, A, &[A]), Some(45));
+    assert_eq!(as_of(&ages, COPY, &[A]), Some(45));
+}
+
 #[test]
 fn another_assignment_begins_with_nothing() {
     let mut ages = ages(&[look(A, 10, vector(1, 0)), look(COPY, 20, vector(1, 0))]);
     let next = topology().at_epoch(Epoch::FIRST.next());
     assert_eq!(ages.seen().as_of(COPY, &[A], &next), None);
-    ages.note(&look(B, 30, vector(1, 0)), &next);
+    ages.note(&look(B, 30, vector(1, 0)), &next, NOW);
     assert_eq!(ages.seen().as_of(COPY, &[A], &next), None);
-    ages.note(&look(A, 40, vector(1, 0)), &topology());
+    ages.note(&look(A, 40, vector(1, 0)), &topology(), NOW);
     assert_eq!(ages.seen().as_of(COPY, &[A], &next), None, "a look of before");
-    ages.note(&look(A, 50, vector(1, 0)), &next);
+    ages.note(&look(A, 50, vector(1, 0)), &next, NOW);
     assert_eq!(ages.seen().as_of(COPY, &[A], &next), Some(ms(50)));
 }
 
@@ -137,7 +153,7 @@ fn another_run_or_reseed_forgets_what_was_covered() {
         let mut ages = ages(&looks);
         let mut look = look(COPY, 30, vector(0, 0));
         change(&mut look.status);
-        ages.note(&look, &topology());
+        ages.note(&look, &topology(), NOW);
         as_of(&ages, COPY, &[A])
     };
     assert_eq!(again(|_| ()), Some(10), "the same run cannot go back");
@@ -170,7 +186,7 @@ fn what_is_needed_is_the_least_that_will_do() {
 fn few_heads_are_kept_and_the_first_among_them() {
     let mut ages = Ages::new();
     for n in 1..=10_000 {
-        ages.note(&look(A, n * 100, vector(n, 0)), &topology());
+        ages.note(&look(A, n * 100, vector(n, 0)), &topology(), NOW);
     }
     let heads = &ages.heads[&A];
     assert!(heads.len() <= HEADS_MAX, "BOUND-1: {}", heads.len());
@@ -227,7 +243,7 @@ proptest! {
                 }
                 Event::Answer(who) => {
                     if let Some(look) = asked.remove(&who) {
-                        ages.note(&look, &topology());
+                        ages.note(&look, &topology(), NOW);
                     }
                 }
                 Event::Crash(n) => (has, run, since) = (has.saturating_sub(n), run + 1, now),

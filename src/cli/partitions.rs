@@ -33,12 +33,18 @@ pub fn partitions(args: &PartitionsArgs) -> Result<Exit, CliError> {
         return Ok(Exit::Done);
     }
     let doc: Option<Value> = serde_json::from_slice(&bytes).ok();
+    let warnings: Vec<Value> =
+        doc.as_ref().and_then(|doc| doc.get("warnings")?.as_array().cloned()).unwrap_or_default();
     let rows = doc.map(|doc| match doc.get("partitions").and_then(Value::as_array) {
         Some(all) => all.clone(),
         None => vec![doc],
     });
     let rows = rows.ok_or_else(|| answer.foreign("something other than partitions"))?;
-    value::print(table_of(&rows).as_bytes())?;
+    let mut text = table_of(&rows);
+    for warning in warnings.iter().filter_map(Value::as_str) {
+        text.push_str(&format!("warning: {warning}\n"));
+    }
+    value::print(text.as_bytes())?;
     Ok(Exit::Done)
 }
 

@@ -49,6 +49,8 @@ pub struct Config {
     pub sync: SyncConfig,
     /// `[embedded_copy]`.
     pub embedded_copy: EmbeddedCopy,
+    /// `[orchestrator]`.
+    pub orchestrator: OrchestratorConfig,
 }
 
 /// `[server]`: how this front end talks to clients.
@@ -98,6 +100,19 @@ pub struct SyncConfig {
     pub log_retention: Duration,
 }
 
+/// `[orchestrator]`: whether slots of a lost master are taken over without being told, how soon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OrchestratorConfig {
+    /// Whether this front end takes over, and tends the voters.
+    pub enabled: bool,
+    /// How often it looks.
+    pub interval: Duration,
+    /// How long a master may commit nothing before it is suspected.
+    pub patience: Duration,
+    /// How long after a takeover the next one waits.
+    pub cooldown: Duration,
+}
+
 /// `[embedded_copy]`: the read copy inside this front end, by its engine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EmbeddedCopy {
@@ -140,6 +155,18 @@ impl Default for Config {
             partitions,
             sync: SyncConfig::default(),
             embedded_copy: EmbeddedCopy::default(),
+            orchestrator: OrchestratorConfig::default(),
+        }
+    }
+}
+
+impl Default for OrchestratorConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            interval: Duration::from_secs(1),
+            patience: Duration::from_secs(3),
+            cooldown: Duration::from_secs(30),
         }
     }
 }

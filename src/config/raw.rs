@@ -22,7 +22,7 @@ const SEPARATOR: &str = "__";
 const SIMILARITY_MIN: f64 = 0.6;
 
 /// The sections with fixed names, and their keys.
-pub(super) const SECTIONS: [(&str, &[&str]); 4] = [
+pub(super) const SECTIONS: [(&str, &[&str]); 5] = [
     (
         "server",
         &[
@@ -39,6 +39,7 @@ pub(super) const SECTIONS: [(&str, &[&str]); 4] = [
     ("store", &["root", "key_bytes_max", "value_bytes_max", "ack_timeout", "database_prefix"]),
     ("sync", &["schedule", "eager", "log_retention"]),
     ("embedded_copy", &["engine"]),
+    ("orchestrator", &["enabled", "interval", "patience", "cooldown"]),
 ];
 /// The section that has one table per partition, and the keys of each.
 pub(super) const PARTITION: (&str, &[&str]) = ("partition", &["url", "password_file", "role"]);
@@ -52,6 +53,7 @@ pub(super) struct RawConfig {
     pub partition: BTreeMap<String, RawPartition>,
     pub sync: RawSync,
     pub embedded_copy: RawEmbeddedCopy,
+    pub orchestrator: RawOrchestrator,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -97,6 +99,15 @@ pub(super) struct RawSync {
 #[serde(default)]
 pub(super) struct RawEmbeddedCopy {
     pub engine: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct RawOrchestrator {
+    pub enabled: Option<String>,
+    pub interval: Option<String>,
+    pub patience: Option<String>,
+    pub cooldown: Option<String>,
 }
 
 /// A list: an array in the file, words between commas in the environment.

@@ -13,8 +13,10 @@ use std::time::Duration;
 
 use super::error::{Place, Problem, ProblemKind, Problems};
 use super::partition::{PartitionConfig, PartitionUrl, UrlError, redacted};
-use super::raw::{Layered, RawEmbeddedCopy, RawPartition, RawServer, RawStore, RawSync};
-use super::{Config, EmbeddedCopy, ServerConfig, StoreConfig, SyncConfig};
+use super::raw::{
+    Layered, RawEmbeddedCopy, RawOrchestrator, RawPartition, RawServer, RawStore, RawSync,
+};
+use super::{Config, EmbeddedCopy, OrchestratorConfig, ServerConfig, StoreConfig, SyncConfig};
 use crate::duration;
 use crate::record::KEY_BYTES_WIDTH;
 use crate::topology::Role;
@@ -30,6 +32,8 @@ const DEADLINE_MAX: Duration = Duration::from_secs(10 * 60);
 /// A beat is a write in every partition, so not too often; whoever stops is missed after three.
 const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 const HEARTBEAT_MAX: Duration = Duration::from_secs(60);
+/// A day: who wants longer wants no takeovers.
+const COOLDOWN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// More than any process has file descriptors for.
 const FOLLOWERS_MAX: usize = 1_000_000;
 /// A log of a year is a mistake in the unit.
@@ -54,7 +58,8 @@ pub(super) fn config(layered: Layered) -> Result<Config, Problems> {
         check.partitions(&raw.partition, &store)
     };
     let embedded_copy = check.embedded_copy(&raw.embedded_copy, &partitions);
-    let config = Config { server, store, partitions, sync, embedded_copy };
+    let orchestrator = check.orchestrator(&raw.orchestrator);
+    let config = Config { server, store, partitions, sync, embedded_copy, orchestrator };
     check.own_file(&config);
     // With a partition left out for another mistake, complaints about the set would only confuse.
     if check.problems.is_empty()
@@ -251,6 +256,38 @@ impl Check {
             self.value(key, value, why, "give the partition another name, or write none");
         }
         engine
+    }
+
+    fn orchestrator(&mut self, raw: &RawOrchestrator) -> OrchestratorConfig {
+        let default = OrchestratorConfig::default();
+        OrchestratorConfig {
+            enabled: self.parsed(
+                "orchestrator.enabled",
+                &raw.enabled,
+                default.enabled,
+                |text| text.parse().ok(),
+                "is neither true nor false",
+                "write true or false",
+            ),
+            interval: self.duration(
+                "orchestrator.interval",
+                &raw.interval,
+                default.interval,
+                HEARTBEAT_MIN..=HEARTBEAT_MAX,
+            ),
+            patience: self.duration(
+                "orchestrator.patience",
+                &raw.patience,
+                default.patience,
+                HEARTBEAT_MIN..=DEADLINE_MAX,
+            ),
+            cooldown: self.duration(
+                "orchestrator.cooldown",
+                &raw.cooldown,
+                default.cooldown,
+                Duration::ZERO..=COOLDOWN_MAX,
+            ),
+        }
     }
 
     /// The embedded copy's file is no partition's: it is thrown away when it does not fit.

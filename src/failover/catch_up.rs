@@ -43,7 +43,7 @@ fn read_once(
     let behind = |error| FailoverError::Behind {
         target: target.name.clone(),
         from: source.name.clone(),
-        source: error,
+        source: Box::new(error),
     };
     let standing = ask(reach, target, |partition| partition.status()).map_err(failed(target))?;
     if standing.reseeding {

@@ -36,8 +36,10 @@
 //! database is emptied.
 
 pub mod catch_up;
+pub mod detect;
 pub mod fence;
 pub mod ownership;
+pub mod service;
 pub mod voters;
 
 use crate::partition::PartitionError;
@@ -76,7 +78,7 @@ pub enum FailoverError {
         from: String,
         /// Why.
         #[source]
-        source: PullError,
+        source: Box<PullError>,
     },
     /// Too few data voters can be fenced: a write that a majority has acknowledged may be on none
     /// of them.
@@ -117,7 +119,7 @@ pub enum FailoverError {
         from: String,
         /// Why.
         #[source]
-        source: ReseedError,
+        source: Box<ReseedError>,
     },
     /// The database is not that of the partition that was meant.
     #[error("the database of `{name}` is not the one that was meant")]
@@ -152,8 +154,11 @@ fn failed(voter: &Voter) -> impl FnOnce(PartitionError) -> FailoverError {
 
 /// The greatest epoch that can be seen anywhere.
 fn greatest_epoch(reach: &mut dyn Reach, topology: &Topology, but: Option<PartitionId>) -> Epoch {
-    let asked: Vec<&Voter> =
-        topology.voters().iter().filter(|voter| Some(voter.id) != but).collect();
+    let asked: Vec<&Voter> = topology
+        .voters()
+        .iter()
+        .filter(|voter| Some(voter.id) != but && reach.seems_well(voter))
+        .collect();
     let told = asked
         .into_iter()
         .filter_map(|voter| ask(reach, voter, |partition| Ok(partition.status()?.epoch)).ok());
@@ -163,7 +168,10 @@ fn greatest_epoch(reach: &mut dyn Reach, topology: &Topology, but: Option<Partit
 /// Raises the clock of everybody who can be asked; whoever cannot is raised by whoever writes
 /// there next.
 pub fn raise_all(reach: &mut dyn Reach, topology: &Topology) {
-    for voter in topology.voters() {
+    // Who is not well would only keep those waiting who are.
+    let well: Vec<&Voter> =
+        topology.voters().iter().filter(|voter| reach.seems_well(voter)).collect();
+    for voter in well {
         let raised = ask(reach, voter, |partition| {
             let below = partition.status()?.epoch < topology.epoch();
             if below { partition.raise(topology.epoch()) } else { Ok(()) }

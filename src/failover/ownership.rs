@@ -62,10 +62,13 @@ fn replace(
         fence::are_enough(base, lost, &fenced.standing.keys().copied().collect())?;
     }
     let successor = successor(base, lost, &fenced.standing)?;
+    tracing::info!(%lost, %epoch, voters = fenced.standing.len(), "takeover: fenced");
     let upto = catch_up(reach, base, lost, successor, &fenced)?;
+    tracing::info!(%lost, %epoch, successor = %successor.name, %upto, "takeover: caught up");
     fence::stand(reach, base, &fenced)?;
     let next = base.take_over(lost, successor.id, upto, epoch)?;
     proposer.change(reach, base, &next)?;
+    tracing::info!(%lost, %epoch, successor = %successor.name, "takeover: the document was changed");
     begin(reach, &next, successor.id);
     Ok(next)
 }
@@ -139,7 +142,7 @@ pub fn promote(
         return Err(FailoverError::NothingToMove { id: moved.from });
     };
     let barriers = Barriers::default();
-    for _ in 0..DRAINS {
+    for _ in (0..DRAINS).filter(|_| Rule::CatchUp.in_force()) {
         read_to_end(reach, &base, (to, from), &barriers)?;
     }
     let epoch = greatest_epoch(reach, &base, None).next();

@@ -77,7 +77,7 @@ pub fn seed(
     result.map_err(|error| FailoverError::Seed {
         name: target.name.clone(),
         from: source.name.clone(),
-        source: error,
+        source: Box::new(error),
     })
 }
 

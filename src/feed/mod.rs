@@ -29,6 +29,7 @@
 //! many followers and no more.
 
 mod follower;
+mod gone;
 mod position;
 mod ring;
 mod service;
@@ -40,6 +41,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 pub use self::follower::{Follower, Kind, Listed, Step};
+pub use self::gone::Gone;
 pub use self::position::{Mark, ParseMarkError, Position};
 pub use self::ring::{Batch, Event};
 pub use self::service::{Feed, FeedFailure, FeedLimits, FeedParts, FeedSource, Paged};

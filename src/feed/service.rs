@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::follower::{Kind, Listed};
+use super::gone::Gone;
 use super::ring::{Batch, Ring, Turn};
 use super::tails::Tails;
 use super::{FeedError, FeedPage, Follower, Position, Selection, page};
@@ -129,6 +130,8 @@ pub(super) struct Hub {
     /// Who needs the tails.
     tailing: AtomicUsize,
     closed: AtomicBool,
+    /// What nobody has any more.
+    gone: Mutex<Vec<Gone>>,
 }
 
 impl Hub {
@@ -139,7 +142,13 @@ impl Hub {
             heads: Mutex::default(),
             tailing: AtomicUsize::new(0),
             closed: AtomicBool::new(false),
+            gone: Mutex::default(),
         }
+    }
+
+    /// Whether whoever stands here has seen what nobody has any more.
+    pub(super) fn is_gone(&self, position: &Vector) -> bool {
+        lock(&self.gone).iter().any(|gone| gone.takes(position))
     }
 
     pub(super) fn is_followed(&self) -> bool {
@@ -267,6 +276,14 @@ impl Feed {
     /// Its bounds.
     pub const fn limits(&self) -> FeedLimits {
         self.limits
+    }
+
+    /// From now on this is what nobody has any more: whoever has seen it is told to begin again.
+    pub fn lose(&self, gone: Vec<Gone>) {
+        if *lock(&self.hub.gone) != gone {
+            *lock(&self.hub.gone) = gone;
+            self.hub.tell();
+        }
     }
 
     /// This front end has written at `origin`.
@@ -413,6 +430,9 @@ impl Feed {
             let batch = Batch::of(page.rows);
             return Ok(Paged { batch, next: page.next, more: true });
         };
+        if self.hub.is_gone(vector) {
+            return Err(FeedFailure::Reset);
+        }
         let (mut next, mut left, mut more) = (vector.clone(), limits, false);
         let (mut rows, mut failure, mut read) = (Vec::new(), None, 0);
         for origin in self.origins_above(vector) {

@@ -27,7 +27,7 @@ impl Difference {
         };
         let mut difference = Self {
             added: names_not_in(configured, stored),
-            missing: names_not_in(stored, configured),
+            missing: missing_of(stored, configured),
             ..Self::default()
         };
         for voter in configured.voters() {
@@ -41,6 +41,23 @@ impl Difference {
         }
         difference
     }
+
+    /// Whether it is about who there is, not about what they are for.
+    pub const fn is_of_names(&self) -> bool {
+        !self.added.is_empty() || !self.missing.is_empty()
+    }
+
+    /// Whether there is none that would be told.
+    pub const fn is_empty(&self) -> bool {
+        !self.is_of_names() && self.roles.is_empty() && self.slots.is_empty()
+    }
+}
+
+/// Who was added while the set was running is reached as the set says.
+fn missing_of(stored: &Topology, configured: &Topology) -> Vec<String> {
+    let here = stored.voters().iter().filter(|voter| voter.address.is_none());
+    let missing = here.filter(|voter| configured.voter_named(&voter.name).is_none());
+    missing.map(|voter| voter.name.clone()).collect()
 }
 
 impl fmt::Display for Difference {

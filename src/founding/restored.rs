@@ -10,6 +10,7 @@
 //! The one with the backup is renamed last: broken off before that, nothing of it has changed, and
 //! doing it again is safe at every point.
 
+use super::difference::Difference;
 use super::{
     Configured, FoundingError, Look, OpenSet, look, own_databases, same_names, same_partition,
     same_schema,
@@ -58,7 +59,8 @@ pub fn begin_restored(
             .begin_anew(&identity, from)
             .map_err(|source| FoundingError::Partition { name: look.name.to_owned(), source })?;
     }
-    Ok(OpenSet { set: new_set, topology, founded: true, unreachable: Vec::new() })
+    let ignored = Difference::default();
+    Ok(OpenSet { set: new_set, topology, ignored, founded: true, unreachable: Vec::new() })
 }
 
 /// The greatest epoch of those that were founded.

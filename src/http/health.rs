@@ -14,8 +14,9 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use super::answer;
 use super::error::Problem;
 use super::wire::{DegradedDoc, ReadyDoc};
+use crate::failover::detect::{TWO_VOTERS, are_two};
 use crate::store::{Health, Store};
-use crate::topology::Role;
+use crate::topology::{Role, Topology};
 
 const ALLOW: &str = "GET, HEAD, OPTIONS";
 
@@ -48,7 +49,7 @@ pub async fn ready(
 ) -> HttpResponse {
     only_read(&request, || {
         let health = store.health();
-        let doc = judge(&health, draining.has_begun());
+        let doc = judge(&health, draining.has_begun(), warnings(&store.topology()));
         let status = match doc.status {
             READY | DEGRADED => StatusCode::OK,
             _ => StatusCode::SERVICE_UNAVAILABLE,
@@ -70,7 +71,7 @@ const DEGRADED: &str = "degraded";
 const UNAVAILABLE: &str = "unavailable";
 const DRAINING: &str = "draining";
 
-fn judge(health: &[Health], draining: bool) -> ReadyDoc<'_> {
+fn judge<'a>(health: &'a [Health], draining: bool, warnings: Vec<&'static str>) -> ReadyDoc<'a> {
     let degraded: Vec<_> =
         health.iter().filter(|one| is_degraded(one)).map(DegradedDoc::new).collect();
     let status = if draining {
@@ -82,7 +83,12 @@ fn judge(health: &[Health], draining: bool) -> ReadyDoc<'_> {
     } else {
         DEGRADED
     };
-    ReadyDoc { status, degraded }
+    ReadyDoc { status, degraded, warnings }
+}
+
+/// What is wrong with how the set is made up.
+pub fn warnings(topology: &Topology) -> Vec<&'static str> {
+    are_two(topology).then_some(TWO_VOTERS).into_iter().collect()
 }
 
 /// A partition that does less than its role asks for.
@@ -106,6 +112,7 @@ mod tests {
             partition: Serving { id: PartitionId(1), name: "a".into() },
             engine: EngineKind::Memory,
             role: Some(role),
+            state: None,
             slots: if role == Role::Master { 512 } else { 0 },
             readable,
             writable,
@@ -128,7 +135,7 @@ mod tests {
             (vec![], false, UNAVAILABLE, 0),
             (vec![master], true, DRAINING, 0),
         ] {
-            let doc = judge(&partitions, draining);
+            let doc = judge(&partitions, draining, Vec::new());
             assert_eq!((doc.status, doc.degraded.len()), (status, degraded), "{partitions:?}");
         }
     }

@@ -7,6 +7,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use super::answer;
 use super::code::Code;
 use super::error::{Problem, shown};
+use super::health::warnings;
 use super::paths;
 use super::query::Query;
 use super::wire_partitions::{PartitionDoc, PartitionsDoc};
@@ -19,7 +20,8 @@ const BASE: &str = "/admin/partitions/";
 pub async fn all(request: HttpRequest, store: web::Data<Store>) -> HttpResponse {
     only_read(&request, || {
         let standings = store.standings();
-        Ok(answer::json(StatusCode::OK, &PartitionsDoc::new(store.set_id(), &standings)))
+        let doc = PartitionsDoc::new(store.set_id(), &standings, warnings(&store.topology()));
+        Ok(answer::json(StatusCode::OK, &doc))
     })
 }
 

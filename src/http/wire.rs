@@ -106,6 +106,9 @@ pub struct ReadyDoc<'a> {
     pub status: &'static str,
     /// What is in trouble.
     pub degraded: Vec<DegradedDoc<'a>>,
+    /// What is wrong with how the set is made up, and what helps.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<&'static str>,
 }
 
 /// A partition in trouble.

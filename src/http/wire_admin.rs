@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::rfc3339;
+use crate::orchestrator::losses::Decision;
 use crate::orchestrator::operation::Operation;
 use crate::orchestrator::service::{Passage, Service};
 use crate::performance::{Figures, WINDOW};
@@ -162,5 +163,38 @@ impl<'a> OperationsDoc<'a> {
     /// In this order.
     pub fn new(operations: &'a [Operation]) -> Self {
         Self { operations: operations.iter().map(OperationDoc::new).collect() }
+    }
+}
+
+/// What front ends have decided by themselves.
+#[derive(Debug, Serialize)]
+pub struct DecisionsDoc<'a> {
+    decisions: Vec<DecisionDoc<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct DecisionDoc<'a> {
+    at: String,
+    frontend: &'a str,
+    partition: &'a str,
+    action: &'a str,
+    reason: &'a str,
+    outcome: &'a str,
+    epoch: Option<u32>,
+}
+
+impl<'a> DecisionsDoc<'a> {
+    /// In the order given.
+    pub fn new(decisions: &'a [Decision]) -> Self {
+        let one = |decision: &'a Decision| DecisionDoc {
+            at: rfc3339::format(decision.at_ms),
+            frontend: &decision.by,
+            partition: &decision.partition,
+            action: &decision.action,
+            reason: &decision.reason,
+            outcome: &decision.outcome,
+            epoch: decision.epoch,
+        };
+        Self { decisions: decisions.iter().map(one).collect() }
     }
 }

@@ -10,6 +10,7 @@ use super::wire;
 use crate::store::answer::{Need, Place};
 use crate::store::explain::{Explained, Turn};
 use crate::store::looks::Standing;
+use crate::topology::State;
 use crate::vector::{Token, Vector};
 use crate::version::SetId;
 
@@ -17,6 +18,8 @@ use crate::version::SetId;
 #[derive(Debug, Serialize)]
 pub struct PartitionsDoc<'a> {
     partitions: Vec<PartitionDoc<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<&'static str>,
 }
 
 /// One partition, as this front end sees it.
@@ -27,7 +30,7 @@ pub struct PartitionDoc<'a> {
     engine: String,
     url: &'a str,
     role: String,
-    state: &'static str,
+    state: String,
     slots: usize,
     age_ms: Option<u64>,
     lag: Option<u64>,
@@ -38,8 +41,9 @@ pub struct PartitionDoc<'a> {
 
 impl<'a> PartitionsDoc<'a> {
     /// In the order of their ids.
-    pub fn new(set: SetId, standings: &'a [Standing]) -> Self {
-        Self { partitions: standings.iter().map(|one| PartitionDoc::new(set, one)).collect() }
+    pub fn new(set: SetId, standings: &'a [Standing], warnings: Vec<&'static str>) -> Self {
+        let partitions = standings.iter().map(|one| PartitionDoc::new(set, one)).collect();
+        Self { partitions, warnings }
     }
 }
 
@@ -53,10 +57,11 @@ impl<'a> PartitionDoc<'a> {
             engine: health.engine.to_string(),
             url: &standing.url,
             role: wire::role(health),
-            state: match health.readable {
-                true => "active",
-                false if health.is_quarantined() => "quarantined",
-                false => "down",
+            state: match health.state {
+                Some(_) | None if health.is_quarantined() => State::Quarantined.to_string(),
+                Some(state) if health.readable || state != State::Active => state.to_string(),
+                None if health.readable => State::Active.to_string(),
+                Some(_) | None => State::Down.to_string(),
             },
             slots: health.slots,
             age_ms: standing.age.map(age_ms),

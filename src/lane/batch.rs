@@ -87,22 +87,25 @@ pub fn begin(partition: &mut dyn Partition, id: PartitionId, topology: &Topology
 }
 
 /// Commits `writes` at the partition `id`, an answer for each. Where the clock is above the
-/// topology, it is refreshed once, over the same connection, and the writes are tried once more.
+/// topology, it is refreshed once, with the clock's epoch, and the writes are tried once more.
 /// `begun`: the epoch under which the connection was last written over.
 pub fn commit_refreshing(
     partition: &mut dyn Partition,
     id: PartitionId,
     topology: &Topology,
     (begun, writes): (&mut Option<Epoch>, &[Write]),
-    refresh: impl FnOnce(&mut dyn Partition) -> Option<Arc<Topology>>,
+    refresh: impl FnOnce(Epoch) -> Option<Arc<Topology>>,
 ) -> Vec<Result<Outcome, BatchError>> {
     let answers = commit_begun(partition, id, topology, begun, writes);
-    let fenced =
-        |answer: &Result<Outcome, BatchError>| matches!(answer, Err(BatchError::Fenced { .. }));
-    if !answers.iter().any(fenced) {
-        return answers;
-    }
-    match refresh(partition) {
+    let fenced = |answer: &Result<Outcome, BatchError>| match answer {
+        Err(BatchError::Fenced { clock }) => Some(*clock),
+        Ok(_)
+        | Err(
+            BatchError::Moved { .. } | BatchError::NotWritten(_) | BatchError::OutcomeUnknown(_),
+        ) => None,
+    };
+    let Some(clock) = answers.iter().find_map(fenced) else { return answers };
+    match refresh(clock) {
         // A batch is one transaction: fenced means that nothing of it was written.
         Some(fresh) if fresh.epoch() > topology.epoch() => {
             commit_begun(partition, id, &fresh, begun, writes)

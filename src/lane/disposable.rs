@@ -95,9 +95,7 @@ impl Connect for Disposable {
 
 /// Whether a copy that says it is `found` may be used as `wanted`.
 fn is_same(found: &Identity, wanted: &Identity) -> bool {
-    let of = |identity: &Identity| {
-        (identity.set, identity.partition, identity.schema, identity.topology.digest())
-    };
+    let of = |identity: &Identity| (identity.set, identity.partition, identity.schema);
     of(found) == of(wanted)
 }
 

@@ -26,8 +26,11 @@ pub mod write;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use crate::partition::{Partition, PartitionError};
-use crate::version::PartitionId;
+use crate::topology::Topology;
+use crate::version::{Epoch, PartitionId};
 
 /// A connection that died while nobody used it fails within this when it is used again: then what
 /// was asked is asked once more, over a new one. A partition that does not answer takes longer, and
@@ -56,6 +59,35 @@ pub trait Connect: Send + Sync {
     /// How often that was told: whoever keeps a connection from before makes it anew.
     fn losses(&self) -> u64 {
         0
+    }
+}
+
+/// Where lanes, and looks at partitions, have the topology from. What is read is published: the
+/// snapshot that everybody routes by.
+pub trait Topologies: Send + Sync {
+    /// Reads it by quorum; `None`: no quorum answers.
+    fn read(&self) -> Option<Arc<Topology>>;
+
+    /// Reads it until it is at `clock`, an epoch that was met at a partition, or for as long as a
+    /// change of ownership may take.
+    fn past(&self, clock: Epoch) -> Option<Arc<Topology>>;
+
+    /// The snapshot, and the instant before the reading by quorum began that told it.
+    fn snapshot(&self) -> (Arc<Topology>, Duration);
+}
+
+/// A topology that nobody changes.
+impl Topologies for ArcSwap<Topology> {
+    fn read(&self) -> Option<Arc<Topology>> {
+        Some(self.load_full())
+    }
+
+    fn past(&self, _: Epoch) -> Option<Arc<Topology>> {
+        Some(self.load_full())
+    }
+
+    fn snapshot(&self) -> (Arc<Topology>, Duration) {
+        (self.load_full(), Duration::MAX)
     }
 }
 

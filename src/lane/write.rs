@@ -5,13 +5,12 @@ use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_cha
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
 use super::batch::{self, BatchError};
-use super::{Connect, DEAD_AT_ONCE, Deadline, LaneError, LaneLimits};
+use super::{Connect, DEAD_AT_ONCE, Deadline, LaneError, LaneLimits, Topologies};
 use crate::clock::Clock;
-use crate::partition::Partition;
+use crate::partition::{Partition, PartitionError};
 use crate::topology::Topology;
 use crate::version::{Epoch, PartitionId};
 use crate::write::{Outcome, Write};
@@ -32,8 +31,8 @@ pub struct WriteLaneParts {
     pub name: Arc<str>,
     /// How to reach it.
     pub connect: Arc<dyn Connect>,
-    /// The front end's topology; the lane puts a later one in place when it meets one.
-    pub topology: Arc<ArcSwap<Topology>>,
+    /// Where the topology comes from.
+    pub topologies: Arc<dyn Topologies>,
     /// Time, for deadlines.
     pub clock: Arc<dyn Clock>,
     /// Bounds.
@@ -208,15 +207,14 @@ impl Lane {
         connection: &mut Option<Open>,
         writes: &[Write],
     ) -> Vec<Result<Outcome, BatchError>> {
-        let topology = self.parts.topology.load_full();
-        let mut open = match connection.take() {
-            Some(open) => open,
-            None => match self.open(&topology) {
-                Ok(open) => open,
+        let (mut open, topology) = match connection.take() {
+            Some(open) => (open, self.parts.topologies.snapshot().0),
+            None => match self.open() {
+                Ok(opened) => opened,
                 Err(error) => return writes.iter().map(|_| Err(error.clone())).collect(),
             },
         };
-        let refresh = |partition: &mut dyn Partition| self.refresh(partition);
+        let refresh = |clock| self.parts.topologies.past(clock);
         let (partition, id) = (open.partition.as_mut(), self.parts.id);
         let batch = (&mut open.begun, writes);
         let answers = batch::commit_refreshing(partition, id, &topology, batch, refresh);
@@ -232,23 +230,16 @@ impl Lane {
         answers
     }
 
-    fn open(&self, topology: &Topology) -> Result<Open, BatchError> {
+    /// OPEN-1: a lane opens only under a topology read by quorum since its connection was made.
+    fn open(&self) -> Result<(Open, Arc<Topology>), BatchError> {
         let failed = |error| BatchError::NotWritten(Arc::new(error));
         let mut partition = self.parts.connect.connect().map_err(failed)?;
-        batch::open(partition.as_mut(), topology).map_err(failed)?;
-        Ok(Open { partition, begun: None })
-    }
-
-    /// The topology that the partition stores, put in place if it is later than the front end's.
-    fn refresh(&self, partition: &mut dyn Partition) -> Option<Arc<Topology>> {
-        let stored = partition.identity().ok()??.topology;
-        let known = self.parts.topology.load_full();
-        if stored.digest() != known.digest() || stored.epoch() <= known.epoch() {
-            return Some(known);
-        }
-        let fresh = Arc::new(stored);
-        self.parts.topology.store(Arc::clone(&fresh));
-        Some(fresh)
+        let topology = self.parts.topologies.read().ok_or_else(|| {
+            let why = "no majority of the voters tells who takes which writes";
+            failed(PartitionError::Unreachable(why.into()))
+        })?;
+        batch::open(partition.as_mut(), &topology).map_err(failed)?;
+        Ok((Open { partition, begun: None }, topology))
     }
 }
 

@@ -16,6 +16,7 @@
 
 mod clear;
 pub mod kept;
+pub mod losses;
 pub mod operation;
 pub mod service;
 pub mod state;

@@ -50,6 +50,11 @@ pub trait Reach {
         voter: &Voter,
         work: &mut dyn FnMut(&mut dyn Partition) -> Result<(), PartitionError>,
     ) -> Result<(), PartitionError>;
+
+    /// Whether the voter answered when it was last asked: who did not is asked after all others.
+    fn seems_well(&self, _: &Voter) -> bool {
+        true
+    }
 }
 
 /// Asks one partition, over `reach`.
@@ -148,11 +153,11 @@ impl Proposer {
     /// Reading without a ballot; `None` where that leaves a doubt.
     fn look(&mut self, reach: &mut dyn Reach) -> Option<Topology> {
         if !Rule::QuorumRead.in_force() {
-            let mut voters = asked(&self.known).into_iter();
+            let mut voters = asked(&self.known, reach).into_iter();
             return voters.find_map(|voter| Some(read(reach, &voter).ok()?.row.document));
         }
         for _ in 0..ATTEMPTS {
-            let asked = asked(&self.known);
+            let asked = asked(&self.known, reach);
             let mut votes = BTreeMap::new();
             let mut rows = BTreeMap::new();
             for voter in &asked {
@@ -212,6 +217,10 @@ impl Proposer {
             self.round += 1;
             let ballot = Ballot { round: self.round, proposer: self.id };
             let Some(standing) = self.standing(reach, ballot) else {
+                // Somebody has promised more to another one: a higher ballot may do.
+                if self.round > ballot.round {
+                    continue;
+                }
                 // Nobody to follow: those who answered know of nothing newer.
                 if self.known.revision() == followed {
                     return Err(RegisterError::NoQuorum);
@@ -272,7 +281,7 @@ impl Proposer {
         known: &Topology,
         promises: &mut BTreeMap<Seat, Vote<Topology>>,
     ) {
-        for voter in asked(known) {
+        for voter in asked(known, reach) {
             let ayes: BTreeSet<Seat> = promises.keys().copied().collect();
             if promises.contains_key(&seat(&voter)) || all_agree(known, &ayes) {
                 continue;
@@ -294,7 +303,11 @@ impl Proposer {
     ) -> Result<bool, RegisterError> {
         let mut ayes = BTreeSet::new();
         let mut outbid = false;
-        for voter in asked(value) {
+        for voter in asked(value, reach) {
+            // It is chosen by now: who does not answer takes it over when it is back.
+            if all_agree(value, &ayes) && !reach.seems_well(&voter) {
+                continue;
+            }
             let accepted =
                 ask(reach, &voter, |partition| partition.accept(voter.acceptor, ballot, value));
             match accepted {
@@ -332,9 +345,12 @@ const fn seat(voter: &Voter) -> Seat {
 }
 
 /// Whom a document has asked for votes: its voters and, until a change of them is settled, those
-/// before; each life of an acceptor once.
-fn asked(document: &Topology) -> Vec<Voter> {
+/// before; each life of an acceptor once, who seems well first.
+fn asked(document: &Topology, reach: &dyn Reach) -> Vec<Voter> {
     let mut seats = BTreeSet::new();
     let all = document.voters().iter().chain(document.previous());
-    all.filter(|voter| voter.state.votes() && seats.insert(seat(voter))).cloned().collect()
+    let mut asked: Vec<Voter> =
+        all.filter(|voter| voter.state.votes() && seats.insert(seat(voter))).cloned().collect();
+    asked.sort_by_cached_key(|voter| !reach.seems_well(voter));
+    asked
 }

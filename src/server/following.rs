@@ -9,9 +9,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::pulse;
+use crate::failover::service::Ownership;
 use crate::feed::Feed;
-use crate::frontends::Frontends;
 use crate::orchestrator::Orchestrator;
+use crate::orchestrator::losses::Watch;
 use crate::store::Store;
 
 /// How long a write of another front end may go unnoticed. Nothing is asked while nobody follows.
@@ -22,11 +23,16 @@ pub struct Loops([JoinHandle<()>; 4]);
 
 impl Loops {
     /// Starts them, inside the runtime that this is called in.
-    pub fn start(store: &Arc<Store>, orchestrator: &Arc<Orchestrator>) -> Self {
+    pub fn start(
+        store: &Arc<Store>,
+        orchestrator: &Arc<Orchestrator>,
+        ownership: &Arc<Ownership>,
+        watch: &Arc<Watch>,
+    ) -> Self {
         Self([
-            spawn(pulse::beat(Arc::clone(store))),
+            spawn(pulse::beat(Arc::clone(store), Arc::clone(ownership))),
             spawn(look(Arc::clone(store.feed()))),
-            spawn(beat(Arc::clone(orchestrator.frontends()))),
+            spawn(Arc::clone(watch).run()),
             spawn(Arc::clone(orchestrator).run()),
         ])
     }
@@ -48,15 +54,5 @@ async fn look(feed: Arc<Feed>) {
     loop {
         ticks.tick().await;
         feed.look();
-    }
-}
-
-/// Tells the other front ends that this one runs, for ever.
-async fn beat(frontends: Arc<Frontends>) {
-    let mut ticks = interval(frontends.interval());
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        frontends.beat().await;
     }
 }

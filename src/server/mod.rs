@@ -35,19 +35,23 @@ use self::shutdown::Signals;
 use crate::clock::{Clock, System};
 use crate::config::partition::{PartitionConfig, PartitionUrl};
 use crate::config::{Config, ServerConfig};
+use crate::failover::detect::{TWO_VOTERS, are_two, can_fail_over};
+use crate::failover::service::{Ownership, OwnershipParts};
 use crate::feed::{Feed, FeedLimits, FeedParts};
-use crate::founding::Founding;
+use crate::founding::{Founding, OpenSet};
 use crate::frontends::{Frontends, FrontendsParts};
 use crate::http::drivers::{Configured, Drivers};
 use crate::http::guard::{HostNameError, HostPolicy};
 use crate::http::health::Draining;
 use crate::http::{HttpLimits, Pieces};
 use crate::jobs::SyncJob;
-use crate::lane::LaneLimits;
+use crate::lane::{LaneLimits, Topologies};
 use crate::orchestrator::Orchestrator;
+use crate::orchestrator::losses::{Watch, WatchParts};
 use crate::partition::engine::EngineKind;
 use crate::store::{Store, StoreParts};
 use crate::sync::round::{Round, chain};
+use crate::topology::Topology;
 use crate::upkeep::Upkeep;
 
 /// How often the partitions are tried at the start, and how long that is in all: longer than
@@ -161,10 +165,8 @@ async fn run(
     let partitions = described.into_iter().flatten().collect::<Vec<_>>().join(", ");
     let has_copy = copy.is_some();
     let set = opened.set.set;
-    for missing in &opened.set.unreachable {
-        warn!("served without partition {missing}, until it can be asked");
-    }
-    let Parts { store, sync, upkeep, orchestrator } =
+    say_what_is_odd(&opened.set);
+    let Parts { store, sync, upkeep, orchestrator, ownership } =
         start(&config, opened, copy, &clock, address)?;
     let draining = Arc::new(Draining::default());
     let pieces = Pieces::new(
@@ -195,11 +197,18 @@ async fn run(
     }
     let wake = scheduled(&sync, &upkeep);
     let scheduler = Scheduler::start(config.sync.schedule, clock, wake).await?;
-    let loops = Loops::start(&store, &orchestrator);
+    let watch = Arc::new(Watch::new(WatchParts {
+        store: Arc::clone(&store),
+        frontends: Arc::clone(orchestrator.frontends()),
+        ownership: Arc::clone(&ownership),
+        config: config.orchestrator,
+    }));
+    let loops = Loops::start(&store, &orchestrator, &ownership, &watch);
     info!(%address, %set, partitions, "listening on http://{address}");
     systemd::ready(&format!("listening on {address}"));
     server.await?;
     loops.stop().await;
+    drop(watch);
     orchestrator.frontends().leave().await;
     orchestrator.left().await;
     scheduler.stop().await;
@@ -208,9 +217,23 @@ async fn run(
     shutdown::last_owner(&orchestrator).await;
     drop(orchestrator);
     shutdown::last_owner(&store).await;
-    drop((store, sync, upkeep));
+    drop((store, sync, upkeep, ownership));
     info!("stopped");
     Ok(())
+}
+
+/// What whoever has started this should know of the set.
+fn say_what_is_odd(set: &OpenSet) {
+    if !set.ignored.is_empty() {
+        let ignored = &set.ignored;
+        info!(%ignored, "the set says otherwise than the configuration, and the set counts");
+    }
+    if are_two(&set.topology) {
+        warn!("{TWO_VOTERS}");
+    }
+    for missing in &set.unreachable {
+        warn!("served without partition {missing}, until it can be asked");
+    }
 }
 
 /// From here on a signal, or the service's own end, drains this front end.
@@ -247,6 +270,7 @@ struct Parts {
     sync: Arc<SyncJob>,
     upkeep: Arc<Upkeep>,
     orchestrator: Arc<Orchestrator>,
+    ownership: Arc<Ownership>,
 }
 
 /// Starts the sync job, the lanes, the upkeep, the feed and the heartbeats.
@@ -258,6 +282,7 @@ fn start(
     address: SocketAddr,
 ) -> Result<Parts, ServeError> {
     let topology = Arc::new(ArcSwap::from_pointee(opened.set.topology.clone()));
+    let ownership = own(&opened, &topology, clock)?;
     let (mut members, mut partitions) = (opened.members(), opened.served());
     members.extend(copy.iter().map(Copy::member));
     partitions.extend(copy.iter().map(Copy::served));
@@ -277,6 +302,7 @@ fn start(
     let store = Arc::new(Store::start(StoreParts {
         set: opened.set.set,
         topology,
+        topologies: Arc::clone(&ownership) as Arc<dyn Topologies>,
         partitions,
         clock: Arc::clone(clock),
         deadline: config.server.deadline,
@@ -286,10 +312,13 @@ fn start(
         eager: config.sync.eager,
         limits: LaneLimits::default(),
     })?);
+    let looking = Arc::downgrade(&store);
+    let is_well = move |id| looking.upgrade().is_none_or(|store| store.is_well(id));
+    ownership.ways().judged_by(is_well);
     let frontends = Frontends::start(FrontendsParts {
         id: format!("{:016x}", getrandom::u64().map_err(OpenError::Random)?),
         address: address.to_string(),
-        interval: config.server.heartbeat,
+        interval: beat_interval(config, &opened.set.topology),
         partitions: opened.connects(),
         store: Arc::clone(&store),
         feed,
@@ -297,7 +326,37 @@ fn start(
     })?;
     let orchestrator = Orchestrator::new(Arc::clone(&store), Arc::new(frontends));
     let (upkeep, orchestrator) = (Arc::new(upkeep), Arc::new(orchestrator));
-    Ok(Parts { store, sync, upkeep, orchestrator })
+    Ok(Parts { store, sync, upkeep, orchestrator, ownership })
+}
+
+/// This front end's part in who owns what, with the topology as a quorum tells it, if one answers.
+fn own(
+    opened: &Opened,
+    topology: &Arc<ArcSwap<Topology>>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<Ownership>, ServeError> {
+    let ownership = Ownership::new(OwnershipParts {
+        set: opened.set.set,
+        ways: Arc::clone(&opened.ways),
+        topology: Arc::clone(topology),
+        clock: Arc::clone(clock),
+        random: getrandom::u64().map_err(OpenError::Random)?,
+    });
+    if let Err(error) = ownership.read() {
+        warn!(%error, "nothing is written before the topology can be read");
+    }
+    Ok(Arc::new(ownership))
+}
+
+/// How often this front end says that it runs: often enough for others to rely on its silence,
+/// where that can mean a takeover.
+fn beat_interval(config: &Config, topology: &Topology) -> Duration {
+    let is_distant = |partition: &PartitionConfig| matches!(partition.url, PartitionUrl::Mysql(_));
+    let watches = config.orchestrator.enabled
+        && can_fail_over(topology)
+        && config.partitions.values().any(is_distant);
+    let heartbeat = config.server.heartbeat;
+    if watches { heartbeat.min(config.orchestrator.interval) } else { heartbeat }
 }
 
 /// The partitions as they are configured, without secrets.

@@ -8,10 +8,12 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::partition::PartitionUrl;
+use crate::failover::service::Ways;
 use crate::feed::FeedSource;
 use crate::founding::history::History;
 use crate::founding::restored::begin_restored;
@@ -22,7 +24,7 @@ use crate::lane::{Connect, LaneLimits};
 use crate::partition::PartitionError;
 use crate::partition::engine::Engine;
 use crate::partition::memory::Memory;
-use crate::partition::mysql::{Mysql, ServerSettings};
+use crate::partition::mysql::{Mysql, Patience, ServerSettings};
 use crate::partition::sqlite::{PathError, Sqlite};
 use crate::store::Served;
 use crate::store::answer::Serving;
@@ -101,6 +103,15 @@ impl OpenError {
 /// What a statement holds besides the value of its row: key, content type, columns, framing.
 const PACKET_BYTES_BESIDE: usize = 64 << 10;
 
+/// See [`way_to`]. A page of a drain has to come within this.
+const WAY_PATIENCE: Patience = Patience {
+    connect: Duration::from_secs(1),
+    answer: Duration::from_secs(3),
+    whole: Duration::from_secs(30),
+    lock: Duration::from_secs(2),
+    idle: Duration::from_secs(5),
+};
+
 /// The configured partitions, not yet connected to.
 pub struct Engines {
     clock: Arc<dyn Clock>,
@@ -167,16 +178,21 @@ impl Engines {
     /// Those of a set that hold data. An older copy of one is named like one that cannot be asked.
     fn opened(&self, config: &Config, mut set: OpenSet) -> Opened {
         let history = Arc::<History>::default();
-        let mut partitions = Vec::new();
+        let (mut partitions, ways) = (Vec::new(), Arc::<Ways>::default());
         for Configured { name, engine } in &self.configured {
-            // A witness holds no data: neither lanes nor rounds have anything to do with it.
-            let voter = set.topology.voter_named(name).filter(|voter| voter.role.holds_data());
+            let voter = set.topology.voter_named(name);
             let (Some(voter), Some(expected)) = (voter, set.expected(name)) else { continue };
             let (engine, history) = (Arc::clone(engine), Arc::clone(&history));
             let losses = AtomicU64::default();
             let checked = Arc::new(Checked { engine, expected, history, losses });
             let connect = Arc::clone(&checked) as Arc<dyn Connect>;
             let limits = LaneLimits::default();
+            let way = Pool::new(way_to(config, &checked), Arc::clone(&self.clock), limits);
+            ways.put(voter.id, Arc::new(way));
+            // A witness holds no data: neither lanes nor rounds have anything to do with it.
+            if !voter.role.holds_data() {
+                continue;
+            }
             // Of their own: every target of a round may read from every partition at once.
             let wide = LaneLimits { read_threads: self.configured.len(), ..limits };
             let rounds = Pool::new(Arc::clone(&connect), Arc::clone(&self.clock), wide);
@@ -199,8 +215,22 @@ impl Engines {
                 }
             }
         }
-        Opened { set, history, partitions }
+        Opened { set, history, ways, partitions }
     }
+}
+
+/// How the register and changes of ownership reach a partition: sooner at the end of their patience
+/// than requests are, so that one that hangs keeps nobody from being replaced.
+fn way_to(config: &Config, checked: &Arc<Checked>) -> Arc<dyn Connect> {
+    let Some(partition) = config.partitions.get(&checked.expected.name) else {
+        return Arc::clone(checked) as Arc<dyn Connect>;
+    };
+    let engine: Arc<dyn Engine> = match &partition.url {
+        PartitionUrl::Mysql(url) => Arc::new(Mysql::new(url.clone()).with_patience(WAY_PATIENCE)),
+        PartitionUrl::Sqlite { .. } | PartitionUrl::Memory => Arc::clone(&checked.engine),
+    };
+    let (expected, history) = (checked.expected.clone(), Arc::clone(&checked.history));
+    Arc::new(Checked { engine, expected, history, losses: AtomicU64::default() })
 }
 
 fn random_id() -> Result<u128, getrandom::Error> {
@@ -213,6 +243,8 @@ pub struct Opened {
     pub set: OpenSet,
     /// What its partitions have of each other.
     pub history: Arc<History>,
+    /// How its voters are reached, witnesses included.
+    pub ways: Arc<Ways>,
     partitions: Vec<Open>,
 }
 

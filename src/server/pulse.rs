@@ -1,5 +1,6 @@
 //! The heartbeat of a front end: it tells the service manager that it is alive, and looks at every
-//! partition again and again, so that ages, `/readyz` and the order of reads tell the present.
+//! partition, and reads the topology, again and again, so that ages, `/readyz` and the order of
+//! reads tell the present.
 //!
 //! The manager is told from here on purpose. A beat needs the runtime's timers, the store's locks
 //! and the lanes' queues; where one of them hangs, the beat stops, and a restart is the remedy. A
@@ -15,10 +16,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::systemd;
+use crate::failover::service::Ownership;
 use crate::store::Store;
 use crate::version::PartitionId;
 
@@ -33,11 +35,14 @@ const BRISK: Duration = Duration::from_millis(10);
 const BRISK_LOOKS: u64 = 100;
 
 /// Beats and looks for ever.
-pub async fn beat(store: Arc<Store>) {
+pub async fn beat(store: Arc<Store>, ownership: Arc<Ownership>) {
     // Ends with this task: whoever aborts it ends the looks as well.
     let mut looks = JoinSet::new();
     let growing = Arc::new(AtomicU64::new(0));
     let mut looked_at = BTreeSet::new();
+    // Beside the looks: this one never ends.
+    let mut readings = JoinSet::new();
+    readings.spawn(read(Arc::clone(&store), ownership, Arc::clone(&growing)));
     let mut beats = interval(BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -53,6 +58,31 @@ pub async fn beat(store: Arc<Store>) {
                 looks.spawn(look(Arc::clone(&store), id, Arc::clone(&growing)));
             }
         }
+    }
+}
+
+/// Reads the topology by quorum for ever, as often as partitions are looked at: what a master
+/// masters itself is as of then at most. A fence that was left behind is passed forward.
+async fn read(store: Arc<Store>, ownership: Arc<Ownership>, growing: Arc<AtomicU64>) {
+    let period = if store.follows_closely() { BRISK } else { TICK };
+    let looks_per_tick = TICK.as_millis() / period.as_millis();
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for nth in 0_u128.. {
+        ticks.tick().await;
+        if !nth.is_multiple_of(looks_per_tick) && growing.load(Ordering::Relaxed) == 0 {
+            continue;
+        }
+        store.tell_losses();
+        let (met, ownership) = (store.greatest_epoch(), Arc::clone(&ownership));
+        let read = spawn_blocking(move || {
+            if let Err(error) = ownership.read() {
+                tracing::debug!(%error, "the topology cannot be read");
+            }
+            ownership.met(met);
+        });
+        // A panic was reported when it happened.
+        drop(read.await);
     }
 }
 

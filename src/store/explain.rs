@@ -57,7 +57,7 @@ impl Store {
         let mut turns: Vec<_> = self.standings().into_iter().map(turn).collect();
         let place = |id| tries.order.iter().position(|one| *one == id).unwrap_or(usize::MAX);
         turns.sort_by_key(|(standing, _)| place(standing.health.partition.id));
-        let master = self.lanes_of(master).served.serving.clone();
+        let master = self.serving(master);
         Explained { read, master, turns }
     }
 }

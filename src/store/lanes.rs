@@ -4,8 +4,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-
 use super::Served;
 use super::answer::StoreError;
 use super::route::AnswerTime;
@@ -16,12 +14,11 @@ use crate::lane::push::PushLane;
 use crate::lane::read::{LocalReaders, ReadLane};
 use crate::lane::reader::Reader;
 use crate::lane::write::{WriteLane, WriteLaneParts};
-use crate::lane::{Deadline, LaneError, LaneLimits};
+use crate::lane::{Deadline, LaneError, LaneLimits, Topologies};
 use crate::partition::PartitionError;
 use crate::performance::Meter;
 use crate::record::Key;
 use crate::session::SessionError;
-use crate::topology::Topology;
 use crate::vector::Vector;
 use crate::version::{PartitionId, Version};
 
@@ -56,7 +53,7 @@ impl Lanes {
     /// Starts them. Nothing is connected to before the first request.
     pub fn start(
         served: Served,
-        topology: &Arc<ArcSwap<Topology>>,
+        topologies: &Arc<dyn Topologies>,
         clock: &Arc<dyn Clock>,
         limits: LaneLimits,
     ) -> std::io::Result<Self> {
@@ -67,7 +64,7 @@ impl Lanes {
                 id: served.serving.id,
                 name: Arc::clone(name),
                 connect: Arc::clone(connect),
-                topology: Arc::clone(topology),
+                topologies: Arc::clone(topologies),
                 clock: Arc::clone(clock),
                 limits,
             })

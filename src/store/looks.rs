@@ -16,8 +16,9 @@ use super::routed::masters_of;
 use super::{Health, SET_ASIDE, Store};
 use crate::age::{Ages, Look};
 use crate::lane::LaneError;
+use crate::topology::Topology;
 use crate::vector::Vector;
-use crate::version::PartitionId;
+use crate::version::{Epoch, PartitionId};
 
 /// How long a partition may take to say where it stands before it counts as ill.
 const LOOK_MAX: Duration = Duration::from_secs(1);
@@ -51,11 +52,18 @@ impl Store {
         futures_util::future::join_all(ids.into_iter().map(|id| self.look_at(id))).await;
     }
 
+    /// The greatest epoch of all clocks, as last seen.
+    pub fn greatest_epoch(&self) -> Epoch {
+        let seen = self.seen.load();
+        let clock = |id: &PartitionId| Some(seen.sight(*id)?.vector.get(*id).epoch());
+        self.lanes.load().keys().filter_map(clock).max().unwrap_or_default()
+    }
+
     /// Looks at one partition, and takes in what is seen. Whether its own log has grown since it
     /// was last looked at.
     pub async fn look_at(&self, id: PartitionId) -> bool {
         let Some(lanes) = self.lanes_at(id) else { return false };
-        let topology = self.topology.load_full();
+        let (topology, read_at) = self.topologies.snapshot();
         let began = self.clock.monotonic();
         let look = timeout(LOOK_MAX, lanes.look.look()).await;
         lanes.answers_in.note(self.clock.monotonic().saturating_sub(began));
@@ -64,7 +72,7 @@ impl Store {
                 // Copies are made anew as a matter of course, and serve at once when they are.
                 let is_aside = look.status.reseeding && lanes.served.part.is_voter();
                 lanes.note(is_aside.then_some(SET_ASIDE));
-                let grown = self.take_in(&look, &topology);
+                let grown = self.take_in(&look, (&topology, read_at));
                 if grown && self.eager && self.has_copy_behind(id, &look.status.vector) {
                     self.sync.wake();
                 }
@@ -82,12 +90,12 @@ impl Store {
         }
     }
 
-    fn take_in(&self, look: &Look, topology: &crate::topology::Topology) -> bool {
+    fn take_in(&self, look: &Look, (topology, read_at): (&Topology, Duration)) -> bool {
         let id = look.status.partition;
         let mut ages = self.ages();
         let own = |vector: &Vector| vector.get(id);
         let before = ages.seen().sight(id).map(|sight| own(&sight.vector));
-        ages.note(look, topology);
+        ages.note(look, topology, read_at);
         self.seen.store(Arc::new(ages.seen().clone()));
         before.is_some_and(|before| before < own(&look.status.vector))
     }

@@ -41,7 +41,7 @@ impl Store {
     /// Serves one more partition. One of the same id is replaced.
     pub fn add(&self, served: Served) -> std::io::Result<()> {
         let id = served.serving.id;
-        let lanes = Lanes::start(served, &self.topology, &self.clock, self.limits)?;
+        let lanes = Lanes::start(served, &self.topologies, &self.clock, self.limits)?;
         let lanes = Arc::new(lanes);
         self.lanes.rcu(|all| {
             let mut all = AllLanes::clone(all);

@@ -20,7 +20,7 @@ mod reads;
 pub mod route;
 mod routed;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -35,11 +35,11 @@ use crate::clock::Clock;
 use crate::feed::Feed;
 use crate::jobs::SyncJob;
 use crate::lane::pool::Pool;
-use crate::lane::{Connect, Deadline, LaneError, LaneLimits};
-use crate::partition::PUT_BACK;
+use crate::lane::{Connect, Deadline, LaneError, LaneLimits, Topologies};
 use crate::partition::engine::EngineKind;
+use crate::partition::{PUT_BACK, PartitionError};
 use crate::performance::Counter;
-use crate::topology::{Role, Topology};
+use crate::topology::{Role, State, Topology};
 use crate::vector::{Token, Vector};
 use crate::version::{PartitionId, SetId};
 use crate::write::Write;
@@ -75,6 +75,8 @@ pub struct Health {
     pub engine: EngineKind,
     /// What it is for; `None`: it is a read copy.
     pub role: Option<Role>,
+    /// Where it stands in its life, as the topology says; `None`: it is a read copy.
+    pub state: Option<State>,
     /// How many slots it masters.
     pub slots: usize,
     /// Whether it can serve reads, as far as is known.
@@ -98,6 +100,8 @@ pub struct StoreParts {
     pub set: SetId,
     /// The front end's topology.
     pub topology: Arc<ArcSwap<Topology>>,
+    /// Where that comes from.
+    pub topologies: Arc<dyn Topologies>,
     /// The partitions that hold data: every data voter of the topology, and read copies.
     pub partitions: Vec<Served>,
     /// Time, for deadlines.
@@ -122,6 +126,7 @@ type AllLanes = BTreeMap<PartitionId, Arc<Lanes>>;
 pub struct Store {
     set: SetId,
     topology: Arc<ArcSwap<Topology>>,
+    topologies: Arc<dyn Topologies>,
     /// Read on every request without a lock; partitions come and go.
     lanes: ArcSwap<AllLanes>,
     clock: Arc<dyn Clock>,
@@ -147,12 +152,13 @@ impl Store {
         let mut lanes = AllLanes::new();
         for served in parts.partitions {
             let id = served.serving.id;
-            let started = Lanes::start(served, &parts.topology, &parts.clock, parts.limits)?;
+            let started = Lanes::start(served, &parts.topologies, &parts.clock, parts.limits)?;
             lanes.insert(id, Arc::new(started));
         }
         Ok(Self {
             set: parts.set,
             topology: parts.topology,
+            topologies: parts.topologies,
             lanes: ArcSwap::from_pointee(lanes),
             clock: parts.clock,
             deadline: parts.deadline,
@@ -202,7 +208,7 @@ impl Store {
             master = self.topology.load().master_of(&write.key);
             answer = self.write_at(master, write.clone()).await?;
         }
-        let lanes = self.lanes_of(master);
+        let lanes = self.lanes_of(master)?;
         let served_by = lanes.served.serving.clone();
         let outcome = answer.map_err(|error| write_error(error, &served_by.name))?;
         let mut acks = None;
@@ -222,6 +228,19 @@ impl Store {
         }
     }
 
+    /// Whether nothing is known to be wrong with a partition.
+    pub fn is_well(&self, id: PartitionId) -> bool {
+        self.lanes.load().get(&id).is_none_or(|lanes| lanes.is_well())
+    }
+
+    /// The voters that are reached over a network: those that can be lost while this front end is
+    /// well.
+    pub fn distant_voters(&self) -> BTreeSet<PartitionId> {
+        let distant = |lanes: &&Arc<Lanes>| lanes.served.part.is_voter() && !lanes.served.is_local;
+        let all = self.lanes.load();
+        all.values().filter(distant).map(|lanes| lanes.served.serving.id).collect()
+    }
+
     /// How the partitions are doing, from what was last seen of them.
     pub fn health(&self) -> Vec<Health> {
         self.lanes.load().values().map(|lanes| self.health_of(lanes)).collect()
@@ -236,6 +255,7 @@ impl Store {
             partition: lanes.served.serving.clone(),
             engine: lanes.served.engine,
             role: topology.voter(id).map(|voter| voter.role),
+            state: topology.voter(id).map(|voter| voter.state),
             slots,
             readable: trouble.is_none(),
             writable: trouble.is_none() && slots > 0,
@@ -256,10 +276,25 @@ impl Store {
         }
     }
 
-    /// The lanes of a slot's master: masters are data voters, and those are all served.
-    fn lanes_of(&self, master: PartitionId) -> Arc<Lanes> {
-        let lanes = self.lanes.load().get(&master).map(Arc::clone);
-        lanes.expect("every data voter of the topology has its lanes")
+    /// The lanes of a slot's master. One that has just joined may have none here yet.
+    fn lanes_of(&self, master: PartitionId) -> Result<Arc<Lanes>, StoreError> {
+        self.lanes.load().get(&master).map(Arc::clone).ok_or_else(|| {
+            let partition = self.serving(master).name;
+            let why = "this front end does not serve the partition yet";
+            let source = Arc::new(PartitionError::Unreachable(why.into()));
+            StoreError::NotWritten { partition, source }
+        })
+    }
+
+    /// Id and name of a partition, whether it has lanes here or not.
+    fn serving(&self, id: PartitionId) -> Serving {
+        let of_topology = || {
+            let topology = self.topology.load();
+            let name = topology.voter(id).map_or_else(|| id.to_string(), |one| one.name.clone());
+            Serving { id, name: name.into() }
+        };
+        let all = self.lanes.load();
+        all.get(&id).map_or_else(of_topology, |lanes| lanes.served.serving.clone())
     }
 
     fn no_such(&self, name: &str) -> StoreError {
@@ -273,7 +308,7 @@ impl Store {
         master: PartitionId,
         write: Write,
     ) -> Result<Result<crate::write::Outcome, LaneError>, StoreError> {
-        let lanes = self.lanes_of(master);
+        let lanes = self.lanes_of(master)?;
         let (began, key, bytes) =
             (self.clock.monotonic(), write.key.clone(), written_bytes(&write));
         let answer = self.submit(&lanes, write).await;

@@ -25,6 +25,7 @@ use super::answer::{Need, Place, Serving, StoreError};
 use super::lanes::{Lanes, Miss};
 use super::route::{self, Candidate};
 use crate::age::Over;
+use crate::feed::Gone;
 use crate::record::Key;
 use crate::topology::Topology;
 use crate::vector::Vector;
@@ -287,13 +288,41 @@ impl Store {
         all.find(|serving| serving.name.as_ref() == name).map(|serving| serving.id)
     }
 
-    /// A token may name an origin that no topology of this set has any more.
+    /// A token may name what nobody has any more: a version of an origin that was retired, or one
+    /// that a lost master gave without its successor's knowledge.
     pub(super) fn check_lost(&self, token: &Vector) -> Result<(), StoreError> {
         let topology = self.topology.load();
-        let lost = token.iter().find(|(origin, _)| topology.voter(*origin).is_none());
+        let gone = self.gone();
+        let is_gone = |origin, version| {
+            let seen = Vector::from_iter([(origin, version)]);
+            gone.iter().any(|gone| gone.takes(&seen))
+        };
+        let is_foreign =
+            |origin| topology.voter(origin).is_none() && !topology.retired().contains(&origin);
+        let lost =
+            token.iter().find(|&(origin, version)| is_foreign(origin) || is_gone(origin, version));
         match lost {
             Some((origin, version)) => Err(StoreError::SessionLost { origin, version }),
             None => Ok(()),
+        }
+    }
+
+    /// What nobody who answers has any more, as far as was seen.
+    fn gone(&self) -> Vec<Gone> {
+        let (topology, seen) = (self.topology.load(), self.seen.load());
+        Gone::of(&topology, |origin| {
+            let all = self.lanes.load();
+            let well = all.values().filter(|lanes| lanes.is_well());
+            let sights = well.filter_map(|lanes| seen.sight(lanes.served.serving.id));
+            sights.map(|sight| sight.vector.get(origin)).max().unwrap_or_default()
+        })
+    }
+
+    /// Tells followers what nobody has any more. Before everybody was looked at nothing is known.
+    pub fn tell_losses(&self) {
+        let seen = self.seen.load();
+        if self.lanes.load().keys().any(|id| seen.sight(*id).is_some()) {
+            self.feed.lose(self.gone());
         }
     }
 

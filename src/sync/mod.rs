@@ -9,6 +9,7 @@
 
 pub mod ahead;
 pub mod barrier;
+pub mod ledger;
 pub mod pass;
 pub mod report;
 pub mod reseed;

@@ -134,6 +134,12 @@ impl Cut {
             && self.slots.contains(Slot::of(&row.key))
     }
 
+    /// Whether the successor did not have this version of the lost origin: it may be on nobody who
+    /// answers.
+    pub fn hides(&self, origin: PartitionId, version: Version) -> bool {
+        origin == self.origin && version > self.upto && version < self.end()
+    }
+
     /// From here on no version of the lost origin is late.
     pub const fn end(&self) -> Version {
         Version::new(self.epoch, Seq::ZERO)

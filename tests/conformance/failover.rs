@@ -4,7 +4,7 @@
 use datastore::failover::{FailoverError, ownership, voters};
 use datastore::lane::batch;
 use datastore::partition::engine::Engine;
-use datastore::partition::{Page, Push, Refusal, ReseedNumber};
+use datastore::partition::{Page, Partition, Push, Refusal, ReseedNumber};
 use datastore::record::{Key, Record};
 use datastore::register::Proposer;
 use datastore::topology::change::Joining;
@@ -113,6 +113,29 @@ fn a_ledger_takes_entries_of_another_one_once(kind: Kind) {
     home.connection.keep(&[one.clone(), two.clone()]).unwrap();
     home.connection.keep(std::slice::from_ref(&two)).unwrap();
     assert_eq!(ledger(&mut home), [one, two]);
+}
+
+#[apply(engines)]
+fn every_ledger_gets_what_any_of_them_has(kind: Kind) {
+    let bed = Bed::new(kind);
+    let mut homes: Vec<Home> = (1..=3).map(|id| bed.partition(id)).collect();
+    let lost = |nth: u64| row("k", 2, version(1, nth), Some("lost"));
+    // More than are read at once.
+    homes[0].connection.keep(&(1..=40).map(lost).collect::<Vec<_>>()).unwrap();
+    homes[2].connection.keep(&(35..=60).map(lost).collect::<Vec<_>>()).unwrap();
+    let mut spread = || {
+        let mut all: Vec<&mut dyn Partition> = Vec::new();
+        for home in &mut homes {
+            all.push(home.connection.as_mut());
+        }
+        datastore::sync::ledger::spread(&mut all).unwrap()
+    };
+    assert_eq!(spread(), 20 + 60 + 34);
+    assert_eq!(spread(), 0);
+    let all: Vec<Record> = (1..=60).map(lost).collect();
+    for home in &mut homes {
+        assert_eq!(ledger(home), all);
+    }
 }
 
 #[apply(engines)]

@@ -110,6 +110,7 @@ fn targets() -> impl Strategy<Value = String> {
         "/admin/sync",
         "/admin/verify",
         "/admin/conflicts",
+        "/admin/decisions",
         "/changes",
         "/subscriptions",
         "/subscriptions/",

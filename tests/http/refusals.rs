@@ -155,6 +155,7 @@ async fn parameters_that_a_read_does_not_know(
 #[case("/admin/sync", "GET, HEAD, POST, OPTIONS")]
 #[case("/admin/verify", "GET, HEAD, POST, OPTIONS")]
 #[case("/admin/conflicts", "GET, HEAD, OPTIONS")]
+#[case("/admin/decisions", "GET, HEAD, OPTIONS")]
 #[actix_web::test]
 async fn a_resource_says_what_it_allows(#[case] path: &str, #[case] allow: &str) {
     let with = |method: &str| {

@@ -85,7 +85,7 @@ fn a_killed_server_keeps_what_was_acknowledged_and_gives_no_version_twice() {
         id: PartitionId(1),
         name: "store_1".into(),
         connect: Arc::new(Direct(engine())),
-        topology: Arc::new(ArcSwap::from_pointee(topology)),
+        topologies: Arc::new(ArcSwap::from_pointee(topology)),
         clock: Arc::clone(&clock),
         limits: LaneLimits::default(),
     })

@@ -12,7 +12,7 @@ use datastore::feed::{Feed, FeedLimits, FeedParts};
 use datastore::jobs::SyncJob;
 use datastore::lane::point::{PointError, PointLane};
 use datastore::lane::pool::Pool;
-use datastore::lane::{Connect, Deadline, LaneError, LaneLimits};
+use datastore::lane::{Connect, Deadline, LaneError, LaneLimits, Topologies};
 use datastore::partition::engine::{Engine, EngineKind};
 use datastore::partition::memory::Memory;
 use datastore::partition::mysql::Mysql;
@@ -315,6 +315,7 @@ fn store_over(
     });
     Store::start(StoreParts {
         set: SetId(7),
+        topologies: Arc::clone(&topology) as Arc<dyn Topologies>,
         topology,
         partitions,
         clock: Arc::clone(clock),

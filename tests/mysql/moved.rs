@@ -88,7 +88,7 @@ impl Lanes {
             id: PartitionId(1),
             name: "test".into(),
             connect: Arc::clone(connect),
-            topology: Arc::new(ArcSwap::from_pointee(identity().topology)),
+            topologies: Arc::new(ArcSwap::from_pointee(identity().topology)),
             clock: Arc::clone(&clock),
             limits: ONE,
         };

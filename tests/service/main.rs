@@ -9,6 +9,7 @@ mod commands;
 mod console;
 mod copies;
 mod crash;
+mod failover;
 mod faults;
 mod feed;
 mod index;

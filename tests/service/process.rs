@@ -78,11 +78,16 @@ impl Service {
 
     /// Waits for a log line that contains `text`.
     pub fn wait_for(&mut self, text: &str) -> String {
+        self.wait_for_either(text, text)
+    }
+
+    /// Waits for a log line that contains one of these.
+    pub fn wait_for_either(&mut self, text: &str, other: &str) -> String {
         loop {
             match self.lines.recv_timeout(BOUND) {
                 Ok(line) => {
                     writeln!(self.log, "{line}").unwrap();
-                    if line.contains(text) {
+                    if line.contains(text) || line.contains(other) {
                         return line;
                     }
                 }

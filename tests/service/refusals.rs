@@ -138,10 +138,31 @@ fn a_changed_topology() {
         ("DATASTORE__PARTITION__STORE_2__URL", "sqlite:data/store_2.db"),
         ("DATASTORE__PARTITION__STORE_3__URL", "sqlite:data/store_3.db"),
     ];
-    let role = [&urls[..], &[("DATASTORE__PARTITION__STORE_2__ROLE", "replica")]].concat();
-    says(&refused(folder.path(), &role), 2, &["`store_2` has role replica, stored is master"]);
     says(&refused(folder.path(), &urls[..2]), 2, &["`store_3` stored but not configured"]);
     is_unchanged(folder.path());
+}
+
+/// Roles are said once, to an empty set: later ones are told of and ignored.
+#[test]
+fn a_changed_role_is_ignored() {
+    let folder = tempfile::tempdir().unwrap();
+    founded(folder.path());
+    let role = [
+        ("DATASTORE__PARTITION__STORE_1__URL", "sqlite:data/store_1.db"),
+        ("DATASTORE__PARTITION__STORE_2__URL", "sqlite:data/store_2.db"),
+        ("DATASTORE__PARTITION__STORE_3__URL", "sqlite:data/store_3.db"),
+        ("DATASTORE__PARTITION__STORE_2__ROLE", "replica"),
+    ];
+    let service = Service::start_with(folder.path(), &role);
+    let partitions = service.connect().get("/admin/partitions").json();
+    let roles: Vec<&str> = partitions["partitions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|partition| partition["role"].as_str().unwrap())
+        .collect();
+    assert_eq!(roles, ["master"; 3], "{partitions}");
+    service.stop();
 }
 
 #[test]

@@ -56,6 +56,8 @@ impl Servers {
             let name = format!("DATASTORE__PARTITION__STORE_{}__URL", nth + 1);
             environment.push((name, server.url_text(database)));
         }
+        // Who is the master is not to change here: see `failover`.
+        environment.push(("DATASTORE__ORCHESTRATOR__ENABLED".to_owned(), "false".to_owned()));
         let environment: Vec<(&str, &str)> =
             environment.iter().map(|(name, url)| (name.as_str(), url.as_str())).collect();
         Service::start_with(self.folder.path(), &environment)

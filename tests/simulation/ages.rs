@@ -19,8 +19,8 @@ use crate::bugs::Bug;
 use crate::history::{History, NewOperation};
 use crate::holes::{A, COPY, Script};
 use crate::link::{Net, Stop};
-use crate::operations;
 use crate::world::World;
+use crate::{operations, ownership};
 
 /// How long a step takes.
 const STEP_MS: u32 = 7;
@@ -41,7 +41,7 @@ impl World {
     }
 
     /// Now, as ages are measured.
-    fn age_clock(&self) -> Duration {
+    pub fn age_clock(&self) -> Duration {
         if self.bug == Some(Bug::AgeByWallClock) {
             Duration::from_millis(self.clock.wall_ms().unsigned_abs())
         } else {
@@ -67,18 +67,20 @@ impl History {
     /// answered its last look yet.
     pub fn look(&mut self) {
         let (front, ids) = {
-            let mut world = self.world.get();
+            let world = self.world.get();
             if !world.step.is_multiple_of(LOOK_STEPS) {
                 return;
             }
             let fronts = world.fronts.len();
             let front = usize::try_from(world.step / LOOK_STEPS).unwrap() % fronts;
-            if world.rng.bool() {
-                world.refresh(front);
-            }
             let looking = &world.fronts[front].looking;
             (front, world.ids().into_iter().filter(|id| !looking.contains(id)).collect::<Vec<_>>())
         };
+        if self.world.get().rng.bool() {
+            self.spawn(NewOperation::new("refresh", front, |net| {
+                ownership::refresh(net);
+            }));
+        }
         for target in ids {
             self.spawn(NewOperation::new("look", front, move |net| {
                 net.world.get().fronts[net.front].looking.insert(target);
@@ -115,8 +117,12 @@ impl Drop for Looking<'_> {
     }
 }
 
-fn look(net: &Net<'_>, target: PartitionId) {
-    let topology = net.world.get().fronts[net.front].topology.clone();
+pub fn look(net: &Net<'_>, target: PartitionId) {
+    let (topology, read_at) = {
+        let world = net.world.get();
+        let front = &world.fronts[net.front];
+        (front.topology.clone(), front.read_at)
+    };
     let Ok(mut partition) = net.connect(target) else { return };
     let asked = Cell::new(false);
     let result = Look::at(&mut partition, || {
@@ -129,11 +135,11 @@ fn look(net: &Net<'_>, target: PartitionId) {
     let mut world = net.world.get();
     world.note(|| format!("front end {} looks at {target}: {result:?}", net.front));
     if let Ok(look) = result {
-        world.fronts[net.front].ages.note(&look, &topology);
+        world.fronts[net.front].ages.note(&look, &topology, read_at);
     }
 }
 
-fn aged_read(net: &Net<'_>, target: PartitionId, key: &Key, max_age: Option<Duration>) {
+pub fn aged_read(net: &Net<'_>, target: PartitionId, key: &Key, max_age: Option<Duration>) {
     let (needed, floor, topology) = {
         let mut world = net.world.get();
         let (now, front) = (world.age_clock(), &world.fronts[net.front]);
@@ -205,6 +211,9 @@ pub fn heads_answered_late(s: &mut Script) {
     s.pull(0, COPY, A);
     let key = s.key(0);
     s.world.get().let_time_pass();
+    s.run(0, |net| {
+        ownership::refresh(net);
+    });
     let held = s.hold(0, |net| look(net, A));
     s.until(&held, Stop::Answered(A));
     s.set(1, 0);
@@ -221,6 +230,9 @@ pub fn age_of_another_run(s: &mut Script) {
     s.set(0, 0);
     let key = s.key(0);
     s.world.get().let_time_pass();
+    s.run(0, |net| {
+        ownership::refresh(net);
+    });
     s.run(0, |net| look(net, A));
     let held = s.hold(1, |net| operations::pull_from(net, COPY, A));
     s.until(&held, Stop::Visible(COPY));

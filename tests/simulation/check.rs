@@ -1,11 +1,12 @@
 //! The checkers: what the world remembers of every write, and what must hold.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::rc::Rc;
 use std::time::Duration;
 
 use datastore::clock::Clock as _;
+use datastore::partition::memory::State;
 use datastore::partition::{Partition, Status};
 use datastore::record::{Key, Record};
 use datastore::version::{Epoch, PartitionId, Seq, Version};
@@ -17,6 +18,10 @@ use crate::world::{View, World, live_rows};
 #[derive(Clone, Debug)]
 pub struct Written {
     pub row: Record,
+    /// What stood at its origin when it was written.
+    pub prev: Option<(PartitionId, Version)>,
+    /// Written by somebody who had lost the slot already, and did not know.
+    pub late: bool,
     /// When it could first be seen.
     pub at: Duration,
     /// A crash took it back before it was durable.
@@ -83,8 +88,47 @@ impl Ledger {
         let writes = of_key.flat_map(|((_, origin), versions)| {
             versions.iter().map(|version| &self.writes[&(*origin, *version)])
         });
-        let seen = writes.filter(|write| write.at < instant && !write.lost);
+        let seen = writes.filter(|write| write.at < instant && !write.lost && !write.late);
         seen.map(|write| write.row.version).max()
+    }
+
+    /// Whether a crash took back this version of the key, whoever wrote it.
+    pub fn was_lost(&self, key: &Key, version: Version) -> bool {
+        let origins = self.keys().filter(|(k, _)| k == key).map(|(_, origin)| *origin);
+        let mut writes = origins.filter_map(|origin| self.get(origin, version));
+        writes.any(|write| write.lost && write.row.key == *key)
+    }
+
+    /// Every acknowledged write.
+    pub fn acknowledged(&self) -> impl Iterator<Item = ((PartitionId, Version), &Written)> {
+        let all = self.writes.iter().map(|(place, write)| (*place, write));
+        all.filter(|(_, write)| write.acknowledged && !write.lost)
+    }
+
+    /// Every key that was ever written.
+    pub fn every_key(&self) -> BTreeSet<Key> {
+        self.keys().map(|(key, _)| key.clone()).collect()
+    }
+
+    /// The greatest tombstone of a key that was not taken back.
+    pub fn last_tombstone(&self, key: &Key) -> Option<(PartitionId, Version)> {
+        let dead = |write: &&Written| write.row.is_tombstone() && !write.lost;
+        let of_key = self.of_key(key).filter(dead).map(|write| &write.row);
+        of_key.max_by_key(|row| row.version).map(|row| (row.origin, row.version))
+    }
+
+    /// Writes of the same key with greater versions.
+    pub fn later(&self, row: &Record) -> impl Iterator<Item = &Written> {
+        let version = row.version;
+        self.of_key(&row.key).filter(move |write| write.row.version > version && !write.lost)
+    }
+
+    fn of_key(&self, key: &Key) -> impl Iterator<Item = &Written> {
+        let of_key = self.by_key.iter().filter(move |((k, _), _)| k == key);
+        let places = of_key
+            .flat_map(|((_, origin), versions)| versions.iter().map(move |v| (*origin, *v)))
+            .collect::<Vec<_>>();
+        places.into_iter().map(|place| &self.writes[&place])
     }
 
     fn keys(&self) -> impl Iterator<Item = &(Key, PartitionId)> {
@@ -100,7 +144,8 @@ impl World {
     }
 
     /// Looks at what a transaction did at a server: new writes of its own, and its clock.
-    pub fn observe(&mut self, id: PartitionId, before: &Status) {
+    pub fn observe(&mut self, id: PartitionId, was: &State) {
+        let before = &View(was).status().unwrap();
         let after = self.server(id).status();
         if after.epoch < before.epoch || after.seq < before.seq {
             self.violate("FENCE-1", format!("the clock of {id} goes down: {before:?} {after:?}"));
@@ -116,11 +161,14 @@ impl World {
             .filter(|row| row.origin == id && row.version.seq() > before.seq)
             .collect();
         for row in fresh {
-            self.register(id, row, before);
+            let prev = was.rows().get(&row.key);
+            self.register(id, row, (before, prev));
         }
     }
 
-    fn register(&mut self, id: PartitionId, row: Record, before: &Status) {
+    fn register(&mut self, id: PartitionId, row: Record, was: (&Status, Option<&Record>)) {
+        let (before, prev) = was;
+        self.check_mastered(id, &row);
         let place = (id, row.version);
         if row.version.epoch() < before.epoch {
             let clock = before.epoch;
@@ -132,14 +180,17 @@ impl World {
             let detail = format!("{id} gave {} twice: {:?}, {row:?}", row.version, other.row);
             self.violate("VER-1", detail);
         }
-        self.check_buried(id, &row);
+        self.check_buried(id, &row, prev);
         let versions = self.ledger.by_key.entry((row.key.clone(), id)).or_default();
         let at = versions.partition_point(|version| *version < row.version);
         if versions.get(at) != Some(&row.version) {
             versions.insert(at, row.version);
         }
         let at = self.clock.monotonic();
-        let write = Written { row, at, lost: false, acknowledged: false, by_majority: false };
+        let prev = prev.map(|row| (row.origin, row.version));
+        let late = self.register.master_of(&row.key) != id;
+        let write =
+            Written { row, prev, late, at, lost: false, acknowledged: false, by_majority: false };
         self.ledger.writes.insert(place, write);
     }
 
@@ -153,7 +204,9 @@ impl World {
         floor: Version,
         by_majority: bool,
     ) {
-        if version <= floor {
+        let late = self.ledger.get(origin, version).is_some_and(|write| write.late);
+        // A cut-off master goes on below what its successor has acknowledged.
+        if version <= floor && !late && self.register.master_of(key) == origin {
             self.violate("VER-1", format!("{key:?}: {version} acknowledged after {floor}"));
         }
         if let Some(other) = self.ledger.told.insert((origin, version), key.clone())
@@ -216,10 +269,14 @@ impl World {
                 continue;
             }
             let home = &durable[origin];
-            if write.lost || home.vector.get(*origin) < *version {
+            let is_gone = self.lost == Some(*origin) || self.server(*origin).gone;
+            if !is_gone && (write.lost || home.vector.get(*origin) < *version) {
                 found.push(format!("{:?} of {origin} is not durable at its master", write.row));
             }
-            if !write.by_majority {
+            // Once voters have come and gone, what is held is looked at when everything is quiet.
+            let voters_changed = self.servers.len() > self.setup.masters + self.setup.replicas + 1
+                || !self.register.retired().is_empty();
+            if !write.by_majority || voters_changed {
                 continue;
             }
             let holders = voters.iter().filter(|server| {
@@ -291,7 +348,7 @@ impl World {
     /// VEC-1: for every key and origin, at least every version that the cursors cover.
     fn check_covered(
         &self,
-        state: &datastore::partition::memory::State,
+        state: &State,
         status: &Status,
         found: &mut Vec<(&'static str, String)>,
     ) {
@@ -352,8 +409,10 @@ impl World {
     pub fn check_quiet(&mut self) {
         self.check_acknowledged();
         self.check_conditions();
+        self.check_losses();
+        let serving = self.serving();
         let states: Vec<_> =
-            self.servers.iter().map(|server| (server.id, Rc::clone(&server.visible))).collect();
+            serving.iter().map(|server| (server.id, Rc::clone(&server.visible))).collect();
         let (first, reference) = &states[0];
         for (id, state) in &states[1..] {
             let (ours, theirs) = (live_rows(reference), live_rows(state));
@@ -385,7 +444,7 @@ impl World {
         }
     }
 
-    fn check_deletes(&mut self, id: PartitionId, state: &datastore::partition::memory::State) {
+    fn check_deletes(&mut self, id: PartitionId, state: &State) {
         let mut undone = Vec::new();
         for write in self.ledger.writes.values() {
             if !write.acknowledged || !write.row.is_tombstone() {

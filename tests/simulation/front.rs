@@ -11,6 +11,7 @@ use datastore::feed::Position;
 use datastore::founding::history::History;
 use datastore::lane::batch::BatchError;
 use datastore::record::Key;
+use datastore::register::Proposer;
 use datastore::session::Seen;
 use datastore::sync::barrier::Barriers;
 use datastore::topology::Topology;
@@ -35,6 +36,10 @@ pub struct Lane {
 /// One front end.
 pub struct Front {
     pub topology: Topology,
+    /// When the reading began that told the topology.
+    pub read_at: Duration,
+    /// What it knows of the register.
+    pub proposer: Proposer,
     pub lanes: BTreeMap<PartitionId, Lane>,
     pub barriers: Rc<Barriers>,
     /// What partitions were seen to have of each other.
@@ -55,6 +60,8 @@ impl Front {
     pub fn new(topology: &Topology) -> Self {
         Self {
             topology: topology.clone(),
+            read_at: Duration::ZERO,
+            proposer: Proposer::new(0, topology.clone()),
             lanes: BTreeMap::new(),
             barriers: Rc::default(),
             history: History::default(),

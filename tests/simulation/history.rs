@@ -13,9 +13,8 @@ use datastore::write::{Change, Condition, Expected, Write};
 use crate::bugs::{Bug, Plant};
 use crate::front::Session;
 use crate::link::{Net, Stop};
-use crate::operations;
-use crate::upkeep;
 use crate::world::{Setup, Shared, Violation, World};
+use crate::{operations, ownership, upkeep};
 
 /// Steps of a history.
 pub const STEPS: u64 = 200;
@@ -154,15 +153,18 @@ impl History {
             535..553 => self.sweep(),
             553..569 => self.verify(),
             569..581 => self.tamper(),
-            581..628 => self.aged_read(),
-            628..710 => self.pass(false),
-            710..740 => self.pass(true),
-            740..790 => self.session_read(),
-            790..825 => self.follow(),
-            825..855 => self.trim(),
-            855..875 => self.reseed(),
-            875..890 => self.epoch(),
-            890..922 => self.crash_or_restart(),
+            581..614 => self.aged_read(),
+            614..630 => self.suspect(),
+            630..698 => self.pass(false),
+            698..724 => self.pass(true),
+            724..762 => self.session_read(),
+            762..792 => self.follow(),
+            792..819 => self.trim(),
+            819..835 => self.reseed(),
+            835..848 => self.epoch(),
+            848..866 => self.hand_over(),
+            866..887 => self.replace_voters(),
+            887..922 => self.crash_or_restart(),
             922..954 => self.cut_or_heal(),
             954..966 => self.operate(),
             966..981 if !self.operations.is_empty() => {
@@ -188,9 +190,8 @@ impl History {
 
     pub fn any_server(&self) -> PartitionId {
         let mut world = self.world.get();
-        let servers = world.servers.len();
-        let nth = world.rng.usize(..servers);
-        world.servers[nth].id
+        let ids = world.ids();
+        world.rng.choice(ids).unwrap()
     }
 
     fn write(&mut self) {
@@ -287,10 +288,13 @@ impl History {
 
     fn trim(&mut self) {
         let (front, target) = (self.front(), self.any_server());
-        if self.world.get().rng.bool() {
-            self.world.get().refresh(front);
-        }
-        self.spawn(NewOperation::new("trim", front, move |net| operations::run_trim(net, target)));
+        let refresh = self.world.get().rng.bool();
+        self.spawn(NewOperation::new("trim", front, move |net| {
+            if refresh {
+                ownership::refresh(net);
+            }
+            operations::run_trim(net, target);
+        }));
     }
 
     fn reseed(&mut self) {
@@ -305,7 +309,7 @@ impl History {
 
     fn epoch(&mut self) {
         let front = self.front();
-        self.spawn(NewOperation::new("epoch", front, operations::raise_epoch));
+        self.spawn(NewOperation::new("epoch", front, ownership::raise_epoch));
     }
 
     fn crash_or_restart(&self) {
@@ -340,9 +344,9 @@ impl History {
     fn burst(&self) {
         self.world.get().count("burst");
         let front = self.front();
-        self.world.get().refresh(front);
         let (write, _, session) = draw_write(&self.world);
         let net = Net { world: &self.world, front, yielder: None };
+        ownership::refresh(&net);
         let write = Write::delete(write.key);
         operations::write(&net, write, false, session);
         let ids = self.world.get().ids();
@@ -366,9 +370,10 @@ impl History {
         self.world.get().note(|| "quiet".to_owned());
         {
             let mut world = self.world.get();
+            let lost = world.lost_for_ever();
             for id in world.ids() {
                 world.put_right(id);
-                world.server_mut(id).up = true;
+                world.server_mut(id).up = Some(id) != lost;
             }
             for front in &mut world.fronts {
                 front.cut.clear();
@@ -379,9 +384,14 @@ impl History {
         }
         self.operations.clear();
         self.world.get().spawned.clear();
+        self.finish_changes();
         for _ in 0..4 {
             self.quiet_round();
         }
+        // Passes may have met what keeps a change from its end.
+        self.finish_changes();
+        self.quiet_round();
+        self.quiet_round();
         self.finish_following();
         self.world.get().check_quiet();
         self.probe_writes();
@@ -401,10 +411,10 @@ impl History {
     fn quiet_round(&self) {
         let ids = self.world.get().ids();
         let fronts = self.world.get().fronts.len();
-        for front in 0..fronts {
-            self.world.get().refresh(front);
-        }
         let net = Net { world: &self.world, front: 0, yielder: None };
+        for front in 0..fronts {
+            ownership::refresh(&Net { front, ..net });
+        }
         upkeep::run_verify(&net);
         for id in ids {
             operations::pass(&net, id);
@@ -412,7 +422,7 @@ impl History {
         }
         let copy = self.world.get().copy();
         if self.world.get().server(copy).status().reseeding {
-            let voter = self.world.get().servers[0].id;
+            let voter = self.world.get().any_voter();
             operations::run_reseed(&net, voter);
         }
         self.world.get().check_step();

@@ -169,10 +169,15 @@ impl Transact for Link<'_> {
             world.check_database(self.net.front, self.id);
             let now_ms = world.database_ms(self.id);
             let server = world.server_mut(self.id);
-            let (before, run) = (server.status(), server.run);
+            let (before, run) = (Rc::clone(&server.visible), server.run);
             let state = Rc::make_mut(&mut server.visible);
             let result = Transaction::writing(state, run, now_ms).run(work);
             server.checked = false;
+            if server.is_emptied() {
+                (server.gone, server.up) = (true, false);
+                (server.visible, server.durable) = (Rc::clone(&before), before);
+                return result;
+            }
             world.observe(self.id, &before);
             result
         };

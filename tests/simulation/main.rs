@@ -1,7 +1,8 @@
 //! The protocol under attack: the project's own code over simulated servers, one seed a history.
 //!
-//! A history has three or four voters, a read copy, two or three front ends and a few keys. Every
-//! operation (a lane's batch, a push, a pass, a trim, a reseed, a session read, a feed page) is a
+//! A history has two to four voters, a read copy, two or three front ends and a few keys; slots
+//! change hands, planned and not, voters come and go, and one may be lost for ever. Every operation
+//! (a lane's batch, a push, a pass, a trim, a reseed, a session read, a feed page, a takeover) is a
 //! coroutine that runs the functions of `src/` and may be stopped before any transaction and
 //! between the moment a commit is visible and the moment it is durable, resumed much later, or
 //! killed there. Servers crash and lose what was visible but not durable; front ends are cut off
@@ -27,6 +28,8 @@
 //! | TTL | every write | a value that is not over is buried, and no client asked |
 //! | VERIFY | every verify pass | a row is put right that nobody has changed |
 //! | RESTORE | every transaction | a front end works over an older copy of a database that shows |
+//! | REGISTER | whenever a front end acts on a topology | two topologies of one revision, or two assignments of one epoch |
+//! | LOSS-1 | at quiet | an acknowledged write neither stands, nor was knowingly replaced, nor is in a ledger |
 //! | FLOOR | every pass | an active voter is below a floor: it would have to be reseeded |
 //! | LIVE | at quiet | a master does not take writes, or a copy does not come back |
 //!
@@ -45,8 +48,12 @@ mod front;
 mod history;
 mod holes;
 mod link;
+mod loss;
 mod operations;
+mod ownership;
 mod restores;
 mod runs;
+mod scripts;
+mod takeovers;
 mod upkeep;
 mod world;

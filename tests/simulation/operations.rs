@@ -7,14 +7,13 @@ use std::slice;
 use std::sync::Arc;
 
 use datastore::ack::{self, Tally};
-use datastore::feed::{self, FeedError, Position, Selection};
+use datastore::feed::{self, FeedError, Gone, Position, Selection};
 use datastore::lane::batch::{self, BatchError};
 use datastore::partition::{Found, Get, Partition, PartitionError, Status};
 use datastore::record::{Key, Record};
 use datastore::session::{self, Seen, SessionError};
 use datastore::sync::pass::{self, PageLimits, Pages, Pull, PullError, Pulled, Step};
 use datastore::sync::{reseed, trim};
-use datastore::topology::Topology;
 use datastore::vector::Vector;
 use datastore::version::{Epoch, PartitionId, Version};
 use datastore::write::{Change, Outcome, Write};
@@ -23,6 +22,7 @@ use crate::bugs::{Bug, Planted};
 use crate::front::Ticket;
 use crate::history::NewOperation;
 use crate::link::Net;
+use crate::ownership;
 
 /// Small pages, so that they are cut.
 fn limits(net: &Net<'_>) -> PageLimits {
@@ -151,10 +151,9 @@ impl LaneGuard<'_> {
             Err(error) => return failed(&BatchError::NotWritten(Arc::new(error))),
         };
         let topology = self.net.world.get().fronts[self.net.front].topology.clone();
-        let refresh = |_: &mut dyn Partition| {
-            let mut world = self.net.world.get();
-            world.refresh(self.net.front);
-            Some(Arc::new(world.fronts[self.net.front].topology.clone()))
+        let refresh = |_: Epoch| {
+            ownership::refresh(&self.net);
+            Some(Arc::new(self.net.world.get().fronts[self.net.front].topology.clone()))
         };
         let mut begun = self.begun();
         let batch = (&mut begun, writes);
@@ -167,12 +166,27 @@ impl LaneGuard<'_> {
         if answers.iter().any(|answer| answer.as_ref().is_err_and(broken)) {
             self.set_open(None);
         }
+        self.pass_fence(&answers);
         let mut world = self.net.world.get();
         if writes.len() > 1 {
             world.count("a batch of several writes");
         }
         world.note(|| format!("lane of {} commits {writes:?}: {answers:?}", self.id));
         answers
+    }
+
+    /// H13: whoever meets a clock above the register has the fence passed forward, after a while.
+    fn pass_fence(&self, answers: &[Result<Outcome, BatchError>]) {
+        let fenced = |answer: &Result<Outcome, BatchError>| match answer {
+            Err(BatchError::Fenced { clock }) => Some(*clock),
+            _ => None,
+        };
+        if let Some(clock) = answers.iter().find_map(fenced) {
+            let work = move |net: &Net<'_>| {
+                ownership::unfence(net, clock);
+            };
+            self.net.world.get().spawned.push(NewOperation::new("unfence", self.net.front, work));
+        }
     }
 
     fn open(&self) -> Result<Planted<'_>, PartitionError> {
@@ -187,7 +201,7 @@ impl LaneGuard<'_> {
         }
         let boot = self.net.world.get().server(self.id).boot;
         // OPEN-1: a lane opens only under a topology read since its connection was made.
-        if !self.net.world.get().refresh(self.net.front) {
+        if !ownership::refresh(&self.net) {
             return Err(PartitionError::Unreachable("no quorum to read the topology".into()));
         }
         let topology = self.net.world.get().fronts[self.net.front].topology.clone();
@@ -235,15 +249,16 @@ pub fn pass(net: &Net<'_>, target: PartitionId) {
     let Ok(mut to) = net.pooled(target) else { return };
     let Ok(standing) = to.status() else { return };
     if standing.reseeding {
-        // A copy that joins, or whose seed broke off; voters never are.
+        // A copy that joins, or whose seed broke off; of voters those that join.
         let source = {
             let mut world = net.world.get();
             world.count("a copy was seeded by its pass");
-            let nth = world.setup.masters + world.setup.replicas;
-            let nth = world.rng.usize(..nth);
-            world.servers[nth].id
+            world.any_voter()
         };
-        return run_reseed(net, source);
+        if target == net.world.get().copy() {
+            run_reseed(net, source);
+        }
+        return;
     }
     let others: Vec<PartitionId> =
         net.world.get().ids().into_iter().filter(|id| *id != target).collect();
@@ -253,6 +268,15 @@ pub fn pass(net: &Net<'_>, target: PartitionId) {
     }
     for planned in some_plan(net, &standing, &statuses) {
         pull(net, &mut to, &planned);
+    }
+    // Early rows of the target's own slots.
+    let topology = net.world.get().fronts[net.front].topology.clone();
+    if batch::may_reissue(target, &topology) {
+        let begun = batch::open(&mut to, &topology);
+        let begun = begun.and_then(|()| batch::begin(&mut to, target, &topology));
+        if begun.is_ok_and(|rows| rows > 0) {
+            net.world.get().count("a pass had early rows re-issued");
+        }
     }
 }
 
@@ -292,7 +316,7 @@ fn pull(net: &Net<'_>, to: &mut Planted<'_>, pull: &Pull) {
         Err(PullError::BelowFloor { .. }) => below_floor(net, target, pull.source),
         Err(PullError::TopologyOld { .. }) => {
             net.world.get().count("a page was newer than the topology");
-            net.world.get().refresh(net.front);
+            ownership::refresh(net);
         }
         Err(PullError::Source(_) | PullError::Target(_)) => {}
     }
@@ -348,10 +372,16 @@ fn some_plan(net: &Net<'_>, target: &Status, sources: &[Status]) -> Vec<Pull> {
 
 /// A read copy is made anew; an active voter never gets here.
 fn below_floor(net: &Net<'_>, target: PartitionId, source: PartitionId) {
-    let is_voter = net.world.get().server(target).is_voter;
+    let (is_voter, is_copy) = {
+        let world = net.world.get();
+        (world.register.holding_back().any(|voter| voter.id == target), world.copy() == target)
+    };
     if is_voter {
         let detail = format!("voter {target} is below a floor of {source}");
         net.world.get().violate("FLOOR", detail);
+        return;
+    }
+    if !is_copy {
         return;
     }
     net.world.get().count("a copy fell below a floor");
@@ -443,9 +473,8 @@ fn check_session(
 ) {
     world.count("a session read was served");
     let wanted = before.get(key).copied().unwrap_or_default();
-    let master = world.register.master_of(key);
     // A client may have read at the master what a crash took back before it was durable.
-    let taken_back = world.ledger.get(master, wanted).is_some_and(|write| write.lost);
+    let taken_back = world.ledger.was_lost(key, wanted);
     if wanted > Version::ZERO && !taken_back && !world.is_no_less(key, row.as_ref(), wanted) {
         let detail = format!("session {nth} has seen {wanted} of {key:?} and is given {row:?}");
         world.violate("RYW-1", detail);
@@ -456,6 +485,17 @@ fn check_session(
         let seen = session.seen.entry(row.key).or_default();
         *seen = row.version.max(*seen);
     }
+}
+
+/// Whether nobody whom the front end reaches has what a follower has seen of a lost origin.
+fn is_gone(net: &Net<'_>, position: &Vector) -> bool {
+    let world = net.world.get();
+    let topology = &world.fronts[net.front].topology;
+    let there = || world.ids().into_iter().filter(|id| world.reaches(net.front, *id));
+    let best = |origin| {
+        there().map(|id| world.server(id).status().vector.get(origin)).max().unwrap_or_default()
+    };
+    Gone::of(topology, best).iter().any(|gone| gone.takes(position))
 }
 
 /// A follower asks a partition for its next page.
@@ -474,6 +514,16 @@ pub fn follow(net: &Net<'_>, nth: usize, target: PartitionId) {
         let selection = Selection { prefix: follower.prefix.clone(), origins };
         (follower.position.clone(), follower.turn, barriers, selection)
     };
+    if let Position::Tail(vector) = &position
+        && is_gone(net, vector)
+    {
+        let mut world = net.world.get();
+        let follower = &mut world.followers[nth];
+        follower.turn += 1;
+        follower.position = Position::Start;
+        follower.state.clear();
+        return world.count("a follower had seen what is gone");
+    }
     let Ok(mut partition) = net.pooled(target) else { return };
     let limits = limits(net);
     let result = feed::page(&mut partition, &position, &selection, &barriers, limits);
@@ -510,16 +560,4 @@ pub fn follow(net: &Net<'_>, nth: usize, target: PartitionId) {
         Err(FeedError::NotCovered) => world.count("a follower was sent elsewhere"),
         Err(FeedError::Partition(_)) => {}
     }
-}
-
-/// A front end proposes the same assignment under a later epoch.
-pub fn raise_epoch(net: &Net<'_>) {
-    let mut world = net.world.get();
-    if !world.refresh(net.front) {
-        return;
-    }
-    let next: Topology = world.register.at_epoch(world.register.epoch().next());
-    world.note(|| format!("epoch {}", next.epoch()));
-    world.register = next;
-    world.refresh(net.front);
 }

@@ -15,7 +15,7 @@ use datastore::partition::memory::State;
 use datastore::record::{Key, Record};
 use datastore::sync::sweep;
 use datastore::sync::verify::{self, Side};
-use datastore::version::{PartitionId, Version};
+use datastore::version::PartitionId;
 
 use crate::link::Net;
 use crate::world::World;
@@ -48,15 +48,14 @@ impl World {
 
     /// TTL: a tombstone of `id`'s own stands for a delete that was asked for, or for a value that
     /// was over.
-    pub fn check_buried(&mut self, id: PartitionId, row: &Record) {
+    pub fn check_buried(&mut self, id: PartitionId, row: &Record, prev: Option<&Record>) {
         if !row.is_tombstone() || self.deletes.get(&row.key).is_some_and(|asked| *asked > 0) {
             return;
         }
-        let before = Version::from_packed(row.version.packed() - 1).unwrap();
         let now = self.database_ms(id);
-        let Some(replaced) = self.ledger.covered(&row.key, id, before) else { return };
-        if replaced.row.visible(now).is_some() {
-            let detail = format!("{id} buried {:?} at {now}", replaced.row);
+        let Some(replaced) = prev else { return };
+        if replaced.visible(now).is_some() {
+            let detail = format!("{id} buried {replaced:?} at {now}");
             self.violate("TTL", detail);
         }
     }
@@ -83,7 +82,8 @@ impl World {
 impl World {
     fn can_be_put_right(&self, id: PartitionId, row: &Record) -> bool {
         let same = |state: &State| state.rows().get(&row.key) == Some(row) && state.is_sound(row);
-        let mut others = self.servers.iter().filter(|other| other.is_voter && other.id != id);
+        let mut others =
+            self.servers.iter().filter(|other| other.is_voter && other.id != id && !other.gone);
         let is_whole = self.servers.iter().all(|other| {
             let copy = other.visible.rows().get(&row.key);
             copy.is_none_or(|row| other.visible.is_sound(row))

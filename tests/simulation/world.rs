@@ -1,4 +1,4 @@
-//! The simulated world: servers that crash, the register, and what the checkers remember.
+//! The simulated world: servers that crash, and what the checkers remember.
 
 use std::cell::{RefCell, RefMut};
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +33,8 @@ pub struct Server {
     /// What a crash leaves.
     pub durable: Rc<State>,
     pub up: bool,
+    /// Retired, and emptied: what it held last is only looked at.
+    pub gone: bool,
     /// Counts restarts: a connection lives in one of them.
     pub boot: u64,
     pub run: RunId,
@@ -110,8 +112,14 @@ pub struct World {
     /// The front ends' clock: one for all of them, as if they had agreed.
     pub clock: Rc<Manual>,
     pub servers: Vec<Server>,
-    /// The topology, as a quorum would read it.
+    /// The newest topology that anybody acts on.
     pub register: Topology,
+    /// All that were ever acted on, by revision.
+    pub acted: BTreeMap<u64, Topology>,
+    /// Whether the schedule is written down.
+    pub scripted: bool,
+    /// A partition that never comes back.
+    pub lost: Option<PartitionId>,
     pub fronts: Vec<Front>,
     pub sessions: Vec<Session>,
     pub followers: Vec<Follower>,
@@ -163,7 +171,10 @@ impl Shared {
             step: 0,
             clock: Rc::new(Manual::at(WALL_MS)),
             servers: servers.collect(),
+            acted: BTreeMap::from([(topology.revision(), topology.clone())]),
             register: topology,
+            scripted: false,
+            lost: None,
             fronts,
             sessions: Vec::new(),
             followers: ["", "", "k1"].map(Follower::of).into(),
@@ -187,7 +198,7 @@ impl Shared {
     }
 }
 
-fn server(id: PartitionId, is_voter: bool, topology: &Topology) -> Server {
+pub fn server(id: PartitionId, is_voter: bool, topology: &Topology) -> Server {
     let identity =
         Identity { set: SET, partition: id, schema: SCHEMA_VERSION, topology: topology.clone() };
     let mut state = State::default();
@@ -199,6 +210,7 @@ fn server(id: PartitionId, is_voter: bool, topology: &Topology) -> Server {
         visible: Rc::clone(&state),
         durable: state,
         up: true,
+        gone: false,
         boot: 0,
         run: RunId(0),
         backup: None,
@@ -208,6 +220,10 @@ fn server(id: PartitionId, is_voter: bool, topology: &Topology) -> Server {
 }
 
 impl World {
+    pub fn exists(&self, id: PartitionId) -> bool {
+        self.servers.iter().any(|server| server.id == id)
+    }
+
     pub fn server(&self, id: PartitionId) -> &Server {
         self.servers.iter().find(|server| server.id == id).unwrap()
     }
@@ -217,7 +233,8 @@ impl World {
     }
 
     pub fn ids(&self) -> Vec<PartitionId> {
-        self.servers.iter().map(|server| server.id).collect()
+        let there = self.servers.iter().filter(|server| server.is_there());
+        there.map(|server| server.id).collect()
     }
 
     pub fn copy(&self) -> PartitionId {
@@ -226,24 +243,8 @@ impl World {
 
     /// Whether front end `front` can talk to a server.
     pub fn reaches(&self, front: usize, id: PartitionId) -> bool {
-        self.server(id).up && !self.fronts[front].cut.contains(&id)
-    }
-
-    /// Whether front end `front` can read the register.
-    pub fn has_quorum(&self, front: usize) -> bool {
-        let voters: Vec<_> = self.register.voters().iter().map(|voter| voter.id).collect();
-        let votes =
-            |id: &&PartitionId| self.reaches(front, **id) && self.server(**id).put_back.is_none();
-        voters.iter().filter(votes).count() * 2 > voters.len()
-    }
-
-    /// Reads the register for `front`, if it has a quorum.
-    pub fn refresh(&mut self, front: usize) -> bool {
-        let quorum = self.has_quorum(front);
-        if quorum {
-            self.fronts[front].topology = self.register.clone();
-        }
-        quorum
+        let server = self.server(id);
+        server.up && !server.gone && !self.fronts[front].cut.contains(&id)
     }
 
     pub fn key(&mut self) -> Key {

@@ -11,7 +11,7 @@ use datastore::clock::{Clock, Manual};
 use datastore::feed::{Feed, FeedLimits, FeedParts, FeedSource};
 use datastore::jobs::SyncJob;
 use datastore::lane::pool::Pool;
-use datastore::lane::{Connect, LaneLimits};
+use datastore::lane::{Connect, LaneLimits, Topologies};
 use datastore::partition::engine::Engine;
 use datastore::partition::memory::Memory;
 use datastore::partition::sqlite::Sqlite;
@@ -180,6 +180,7 @@ impl Masters {
         let feed = Arc::new(feed.unwrap());
         let store = Store::start(StoreParts {
             set: SET,
+            topologies: Arc::clone(&shared) as Arc<dyn Topologies>,
             topology: shared,
             partitions,
             clock: time,

@@ -1,6 +1,7 @@
 //! `/admin/`: what operators ask of the set. Always JSON.
 
 pub mod conflicts;
+pub mod decisions;
 pub mod operations;
 pub mod service;
 pub mod verify;
@@ -20,6 +21,7 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(resource("/admin/sync/resume").to(sync::resume))
         .service(resource("/admin/verify").to(verify::serve))
         .service(resource("/admin/conflicts").to(conflicts::serve))
+        .service(resource("/admin/decisions").to(decisions::serve))
         .service(resource("/admin/service").to(service::serve))
         .service(resource("/admin/service/history").to(service::history))
         .service(resource("/admin/service/performance").to(performance::figures))

@@ -1,0 +1,297 @@
+//! The watch: whether masters still commit, what this front end and the others make of it, and what
+//! is done about it.
+//!
+//! Every front end runs [`Watch::run`]. It beats at every partition ([`crate::frontends`]): a beat
+//! that commits is progress. Whom it suspects, its beats tell the others. Where enough of them
+//! agree ([`crate::failover::detect`]) it takes the slots over, as may any other front end at the
+//! same time: one of them wins. A voter that was lost and commits again is marked as active; a
+//! change of the voters that nobody has settled is settled. What is done, and what is not done that
+//! was wanted, is written down with its reasons ([`Decision`]).
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::kept::{self, KeptError, Standing};
+use crate::config::OrchestratorConfig;
+use crate::failover::FailoverError;
+use crate::failover::detect::{Opinion, Progress, Reasons, Verdict, can_fail_over, judge};
+use crate::failover::service::Ownership;
+use crate::frontends::Frontends;
+use crate::store::Store;
+use crate::topology::{State, Topology};
+use crate::version::{Epoch, PartitionId};
+
+/// What the names of decision records begin with.
+pub const PREFIX: &str = "decision/";
+/// How long they are kept.
+const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How many are listed.
+pub const LISTED_MAX: usize = 1000;
+
+/// Something that was decided, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decision {
+    /// When: milliseconds since 1970 UTC.
+    pub at_ms: i64,
+    /// Which front end decided.
+    pub by: String,
+    /// About which partition.
+    pub partition: String,
+    /// What was done: `take over`, `came back`.
+    pub action: String,
+    /// Why.
+    pub reason: String,
+    /// What came of it.
+    pub outcome: String,
+    /// The epoch that it led to; `None`: it was not done.
+    pub epoch: Option<u32>,
+}
+
+/// What it takes.
+pub struct WatchParts {
+    /// The partitions, and where decisions are kept.
+    pub store: Arc<Store>,
+    /// The other observers.
+    pub frontends: Arc<Frontends>,
+    /// Who changes ownership.
+    pub ownership: Arc<Ownership>,
+    /// Whether and how soon.
+    pub config: OrchestratorConfig,
+}
+
+/// One front end's watch.
+pub struct Watch {
+    parts: WatchParts,
+    seen: Mutex<Seen>,
+}
+
+/// What it goes by from look to look.
+struct Seen {
+    progress: Progress,
+    /// The epoch of the last takeover, and since when it is known here.
+    taken_over: Option<(Epoch, Duration)>,
+    /// The last refusal that was written down: it is not written again and again.
+    refused: Option<(PartitionId, String)>,
+}
+
+impl Watch {
+    /// Nothing is done before [`Watch::run`].
+    pub fn new(parts: WatchParts) -> Self {
+        let progress = Progress::since(parts.store.clock().monotonic());
+        let cuts = parts.ownership.topology();
+        // What was taken over before this front end's start is no reason to wait.
+        let taken_over = last_takeover(&cuts).map(|epoch| (epoch, Duration::ZERO));
+        let seen = Mutex::new(Seen { progress, taken_over, refused: None });
+        Self { parts, seen }
+    }
+
+    /// Beats and judges for ever.
+    pub async fn run(self: Arc<Self>) {
+        // Ends with this task: whoever aborts it ends the beats as well.
+        let mut beats = JoinSet::new();
+        for name in self.parts.frontends.partitions() {
+            beats.spawn(Arc::clone(&self).beat(name));
+        }
+        let mut ticks = interval(self.parts.config.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if self.parts.config.enabled {
+                self.judge().await;
+                self.tend().await;
+            }
+        }
+    }
+
+    /// Says at one partition, for ever, that this front end runs.
+    async fn beat(self: Arc<Self>, name: Arc<str>) {
+        let mut ticks = interval(self.parts.frontends.interval());
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let asked = self.now();
+            let committed = self.parts.frontends.beat_at(&name).await;
+            let voter = self.parts.ownership.topology().voter_named(&name).map(|voter| voter.id);
+            if let Some(id) = voter.filter(|_| committed) {
+                self.seen().progress.committed(id, asked);
+            }
+        }
+    }
+
+    /// Judges whoever is suspected, and takes over from whoever is lost.
+    async fn judge(&self) {
+        let topology = self.parts.ownership.topology();
+        let (now, patience) = (self.now(), self.parts.config.patience);
+        let suspects = {
+            let mut seen = self.seen();
+            let last = last_takeover(&topology);
+            if last > seen.taken_over.map(|(epoch, _)| epoch) {
+                seen.taken_over = last.map(|epoch| (epoch, now));
+            }
+            // One that joined since this front end's start is not beaten at.
+            let beaten = self.parts.frontends.partitions();
+            let is_beaten = |id: &PartitionId| {
+                let voter = topology.voter(*id);
+                voter.is_some_and(|voter| beaten.iter().any(|name| **name == *voter.name))
+            };
+            let watched = self.parts.store.distant_voters().into_iter().filter(is_beaten).collect();
+            seen.progress.suspects(&topology, &watched, (now, patience))
+        };
+        let names = suspects.iter().filter_map(|id| topology.voter(*id));
+        let names: BTreeSet<String> = names.map(|voter| voter.name.clone()).collect();
+        if self.parts.frontends.suspect(names) {
+            let frontends = Arc::clone(&self.parts.frontends);
+            tokio::spawn(async move { frontends.beat().await });
+        }
+        if !can_fail_over(&topology) {
+            return;
+        }
+        if let Some(lost) = suspects.first() {
+            self.judge_one(&topology, *lost).await;
+        } else {
+            self.seen().refused = None;
+        }
+    }
+
+    async fn judge_one(&self, topology: &Topology, lost: PartitionId) {
+        let Some(voter) = topology.voter(lost) else { return };
+        let running = self.parts.frontends.running().await;
+        let opinions: Vec<Opinion> = running
+            .iter()
+            .map(|one| Opinion {
+                frontend: one.id.clone(),
+                suspects: one.is_self || one.about.suspects.contains(&voter.name),
+            })
+            .collect();
+        let now = self.now();
+        let (last, silence) = {
+            let seen = self.seen();
+            let last = seen.taken_over.map(|(_, at)| at).filter(|at| !at.is_zero());
+            (last.map(|at| now.saturating_sub(at)), seen.progress.silence(lost, now))
+        };
+        let reason = Reasons { name: &voter.name, silence, opinions: &opinions }.to_string();
+        match judge(&opinions, last, self.parts.config.cooldown) {
+            Verdict::Disputed => tracing::debug!(%reason, "not enough to take its slots over"),
+            Verdict::CoolingDown { left } => {
+                tracing::debug!(%reason, ?left, "slots were taken over a moment ago");
+            }
+            // It may have committed while the others were asked.
+            Verdict::Lost if silence < self.parts.config.patience => {}
+            Verdict::Lost => self.take_over(&voter.name, lost, reason).await,
+        }
+    }
+
+    async fn take_over(&self, name: &str, lost: PartitionId, reason: String) {
+        tracing::warn!(partition = name, %reason, "its slots are to be taken over");
+        let ownership = Arc::clone(&self.parts.ownership);
+        let taken = spawn_blocking(move || ownership.take_over(lost, false)).await;
+        let (outcome, epoch) = match taken {
+            Ok(Ok(topology)) => {
+                let owners: BTreeSet<&str> = topology
+                    .cuts()
+                    .iter()
+                    .filter(|cut| cut.origin == lost && cut.epoch == topology.epoch())
+                    .flat_map(|cut| cut.slots.iter().collect::<Vec<_>>())
+                    .filter_map(|slot| topology.voter(topology.owner_of(slot)))
+                    .map(|voter| voter.name.as_str())
+                    .collect();
+                let owners: Vec<&str> = owners.into_iter().collect();
+                let epoch = topology.epoch();
+                (format!("`{}` has its slots, in epoch {epoch}", owners.join("`, `")), Some(epoch))
+            }
+            // Another front end was faster.
+            Ok(Err(FailoverError::NothingToMove { .. } | FailoverError::Overtaken)) => return,
+            Ok(Err(error)) => {
+                (format!("not taken over: {}", crate::sync::round::chain(&error)), None)
+            }
+            Err(error) => (format!("not taken over: {error}"), None),
+        };
+        if epoch.is_none() {
+            let refused = Some((lost, outcome.clone()));
+            if std::mem::replace(&mut self.seen().refused, refused.clone()) == refused {
+                return;
+            }
+        }
+        tracing::warn!(partition = name, %outcome, "decided");
+        self.record(name, "take over", reason, outcome, epoch).await;
+    }
+
+    /// What is left to do after a loss: voters that are back, changes that nobody has settled.
+    async fn tend(&self) {
+        let topology = self.parts.ownership.topology();
+        let now = self.now();
+        let down = topology.voters().iter().filter(|voter| voter.state == State::Down);
+        for voter in down {
+            if self.seen().progress.silence(voter.id, now) >= self.parts.config.patience {
+                continue;
+            }
+            let (id, ownership) = (voter.id, Arc::clone(&self.parts.ownership));
+            let marked = spawn_blocking(move || ownership.mark(id, State::Active)).await;
+            if let Ok(Ok(topology)) = marked {
+                let reason = format!("`{}` commits again", voter.name);
+                let outcome = "it is a replica, and may be a master again".to_owned();
+                tracing::info!(partition = %voter.name, "came back");
+                let epoch = Some(topology.epoch());
+                self.record(&voter.name, "came back", reason, outcome, epoch).await;
+            }
+        }
+        if !topology.previous().is_empty() {
+            let ownership = Arc::clone(&self.parts.ownership);
+            if let Ok(Err(error)) = spawn_blocking(move || ownership.settle()).await {
+                tracing::debug!(%error, "the voters are not settled yet");
+            }
+        }
+    }
+
+    async fn record(
+        &self,
+        partition: &str,
+        action: &str,
+        reason: String,
+        outcome: String,
+        epoch: Option<Epoch>,
+    ) {
+        let at_ms = self.parts.store.clock().wall_ms();
+        let by = self.parts.frontends.id().to_owned();
+        let name = format!("{PREFIX}{at_ms:015}-{by}");
+        let decision = Decision {
+            at_ms,
+            by,
+            partition: partition.to_owned(),
+            action: action.to_owned(),
+            reason,
+            outcome,
+            epoch: epoch.map(Epoch::number),
+        };
+        let store = &self.parts.store;
+        let written = kept::write(store, &name, &decision, Standing::Anything, Some(KEPT)).await;
+        if let Err(error) = written {
+            tracing::warn!(%error, "a decision could not be written down");
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.parts.store.clock().monotonic()
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What was decided, the latest first.
+pub async fn decisions(store: &Store) -> Result<Vec<Decision>, KeptError> {
+    let kept = kept::list(store, PREFIX, false, LISTED_MAX).await?;
+    let mut all: Vec<Decision> = kept.into_iter().map(|kept| kept.value).collect();
+    all.reverse();
+    Ok(all)
+}
+
+fn last_takeover(topology: &Topology) -> Option<Epoch> {
+    topology.cuts().iter().map(|cut| cut.epoch).max()
+}
