@@ -182,7 +182,7 @@ impl Parts {
             match asked(member) {
                 Ok((status, jumps)) => {
                     self.history.note(&status);
-                    self.history.note_jumps(member.id, jumps);
+                    self.history.note_jumps(&status, jumps);
                     standing.push((member, Some(status)));
                 }
                 Err(PartitionError::PutBack(_)) => standing.push((member, None)),

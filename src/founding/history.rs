@@ -11,6 +11,10 @@
 //! jump was never durable there; so whoever comes back with a cursor or an entry in between gives
 //! the copy away later.
 //!
+//! A token that names a version within a jump has seen at its master what a crash took back before
+//! it was durable: nobody covers it any more, whatever vectors say (RYW-1). So the jumps are read
+//! again whenever a look at a partition shows that it may have made another.
+//!
 //! What is not found: a copy put back while nobody who has more of it can be asked, at an engine
 //! that lives in one run for ever and so never jumps (SQLite), which has gone past them by the time
 //! that they can. The way to restore is `datastore init --restored` ([`super::restored`]).
@@ -18,9 +22,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use crate::partition::{Jump, Status};
+use crate::partition::{Jump, OPENING_JUMP, Status};
 use crate::rules::Rule;
-use crate::version::{PartitionId, Version};
+use crate::version::{PartitionId, Seq, Version};
 
 /// What was seen of each partition's past.
 #[derive(Debug, Default)]
@@ -35,6 +39,8 @@ struct Past {
     held: BTreeMap<PartitionId, [Version; 2]>,
     /// Its jumps when last asked for.
     jumps: Vec<Jump>,
+    /// The sequence that it had given by then; `None`: never asked.
+    asked_at: Option<Seq>,
     /// A version that somebody was seen to hold, and the jump that it lies in.
     skipped: Option<(Version, Jump)>,
 }
@@ -67,10 +73,29 @@ impl History {
         }
     }
 
-    /// Notes the jumps of a partition.
-    pub fn note_jumps(&self, id: PartitionId, jumps: Vec<Jump>) {
+    /// Whether the partition may have made a jump since it was asked for them.
+    pub fn may_have_jumped(&self, status: &Status) -> bool {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked_at = known.get(&status.partition).and_then(|past| past.asked_at);
+        // Another database may stand there now: then it is behind what it was.
+        let is_near = |at: Seq| {
+            at <= status.seq && status.seq.number() < at.number().saturating_add(OPENING_JUMP)
+        };
+        !asked_at.is_some_and(is_near)
+    }
+
+    /// Whether a version lies in a jump of its origin: it was never durable, and is gone.
+    pub fn has_skipped(&self, origin: PartitionId, version: Version) -> bool {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let jumps = known.get(&origin).map(|past| past.jumps.as_slice()).unwrap_or_default();
+        jumps.iter().any(|jump| jump.contains(version.seq()))
+    }
+
+    /// Notes the jumps of a partition, which were asked for after its status.
+    pub fn note_jumps(&self, status: &Status, jumps: Vec<Jump>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let past = known.entry(id).or_default();
+        let past = known.entry(status.partition).or_default();
+        past.asked_at = Some(status.seq);
         if past.jumps != jumps {
             // Another database stands there now, if the jump is not among them.
             past.skipped = past.skipped.filter(|(_, jump)| jumps.contains(jump));
@@ -100,9 +125,14 @@ mod tests {
     use super::*;
     use crate::partition::ReseedNumber;
     use crate::vector::Vector;
-    use crate::version::{Epoch, RunId, Seq};
+    use crate::version::{Epoch, RunId};
 
     const FIRST: PartitionId = PartitionId(1);
+
+    fn jumped(history: &History, seq: u64, jumps: &[Jump]) {
+        let status = Status { seq: Seq::new(seq).unwrap(), ..status(1, &[(1, seq)]) };
+        history.note_jumps(&status, jumps.to_vec());
+    }
 
     fn version(seq: u64) -> Version {
         Version::new(Epoch::FIRST, Seq::new(seq).unwrap())
@@ -159,7 +189,7 @@ mod tests {
             if holder_comes_first {
                 history.note(&status(2, &[(1, 60)]));
             }
-            history.note_jumps(FIRST, vec![jump(10, 40), jump(50, 1050)]);
+            jumped(&history, 2000, &[jump(10, 40), jump(50, 1050)]);
             if !holder_comes_first {
                 assert_eq!(history.beyond(&gone_past), None, "nothing is known");
                 history.note(&status(2, &[(1, 60)]));
@@ -169,7 +199,7 @@ mod tests {
             history.note(&status(2, &[(1, 2000)]));
             assert_eq!(history.beyond(&gone_past), Some(version(60)));
             // The right one is another.
-            history.note_jumps(FIRST, vec![jump(10, 40), jump(60, 1060)]);
+            jumped(&history, 1060, &[jump(10, 40), jump(60, 1060)]);
             assert_eq!(history.beyond(&gone_past), None);
         }
     }
@@ -180,8 +210,25 @@ mod tests {
         // Up to the last before a jump, and the first after it.
         for seq in [50, 1050, 1051] {
             history.note(&status(2, &[(1, seq)]));
-            history.note_jumps(FIRST, vec![jump(50, 1050)]);
+            jumped(&history, 2000, &[jump(50, 1050)]);
             assert_eq!(history.beyond(&status(1, &[(1, 2000)])), None, "{seq}");
         }
+    }
+
+    #[test]
+    fn what_a_jump_has_passed_by_is_gone_and_jumps_are_asked_for_again() {
+        let history = History::default();
+        let at = |seq| Status { seq: Seq::new(seq).unwrap(), ..status(1, &[(1, seq)]) };
+        assert!(history.may_have_jumped(&at(5)), "never asked");
+        jumped(&history, 5, &[]);
+        for (seq, may) in [(5, false), (5 + OPENING_JUMP - 1, false), (5 + OPENING_JUMP, true)] {
+            assert_eq!(history.may_have_jumped(&at(seq)), may, "{seq}");
+        }
+        assert!(history.may_have_jumped(&at(4)), "another database");
+        jumped(&history, 70_000, &[jump(7, 70_000)]);
+        for (seq, is_gone) in [(7, false), (8, true), (69_999, true), (70_000, false)] {
+            assert_eq!(history.has_skipped(FIRST, version(seq)), is_gone, "{seq}");
+        }
+        assert!(!history.has_skipped(PartitionId(2), version(8)));
     }
 }

@@ -7,7 +7,7 @@ use super::Connect;
 use crate::founding::history::{History, clock};
 use crate::founding::{Expected, FoundingError, check_identity};
 use crate::partition::engine::Engine;
-use crate::partition::{Partition, PartitionError, Result};
+use crate::partition::{Partition, PartitionError, Result, Status};
 
 /// One partition of an opened set: its engine, and what it has to say of itself.
 pub struct Checked {
@@ -33,7 +33,7 @@ impl Checked {
         }
         let (status, jumps) = (connection.status()?, connection.jumps()?);
         self.history.note(&status);
-        self.history.note_jumps(status.partition, jumps);
+        self.history.note_jumps(&status, jumps);
         let put_back = |known| {
             let (name, clock) = (self.expected.name.clone(), clock(&status));
             FoundingError::PutBack { name, clock, known }
@@ -48,6 +48,14 @@ impl Connect for Checked {
             (connection, None) => Ok(connection),
             (_, Some(put_back)) => Err(PartitionError::PutBack(put_back.into())),
         }
+    }
+
+    fn looked(&self, partition: &mut dyn Partition, status: &Status) -> Result<()> {
+        self.history.note(status);
+        if self.history.may_have_jumped(status) {
+            self.history.note_jumps(status, partition.jumps()?);
+        }
+        Ok(())
     }
 
     fn set_aside_if_put_back(&self) -> Result<Option<PartitionError>> {

@@ -67,7 +67,9 @@ fn work(asked: &Receiver<Reply>, connect: &dyn Connect, clock: &dyn Clock) {
             continue;
         }
         let look = with_reader(&mut slot, connect, clock, |reader| {
-            Look::at(reader.partition.as_mut(), || clock.monotonic())
+            let look = Look::at(reader.partition.as_mut(), || clock.monotonic())?;
+            connect.looked(reader.partition.as_mut(), &look.status)?;
+            Ok(look)
         });
         // A voter that serves nothing may be an older copy: a new connection tells.
         let status = look.as_ref().map(|look| &look.status);

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::partition::{Partition, PartitionError};
+use crate::partition::{Partition, PartitionError, Status};
 use crate::topology::Topology;
 use crate::version::{Epoch, PartitionId};
 
@@ -45,6 +45,11 @@ pub trait Connect: Send + Sync {
     /// A connection has met damage. Where the partition can be made anew, the next connection does
     /// so; else nothing follows from it.
     fn tell_damaged(&self) {}
+
+    /// A connection was looked at: what its status tells, and what else may be asked for now.
+    fn looked(&self, _: &mut dyn Partition, _: &Status) -> Result<(), PartitionError> {
+        Ok(())
+    }
 
     /// Sets the partition aside where its database is an older copy that was put back, so that no
     /// other front end goes on with it either; what tells so.

@@ -311,6 +311,7 @@ fn start(
         feed: Arc::clone(&feed),
         eager: config.sync.eager,
         limits: LaneLimits::default(),
+        history: Arc::clone(&opened.history),
     })?);
     let looking = Arc::downgrade(&store);
     let is_well = move |id| looking.upgrade().is_none_or(|store| store.is_well(id));

@@ -33,6 +33,7 @@ use self::route::Part;
 use crate::age::{Ages, Seen};
 use crate::clock::Clock;
 use crate::feed::Feed;
+use crate::founding::history::History;
 use crate::jobs::SyncJob;
 use crate::lane::pool::Pool;
 use crate::lane::{Connect, Deadline, LaneError, LaneLimits, Topologies};
@@ -118,6 +119,8 @@ pub struct StoreParts {
     pub eager: bool,
     /// Bounds of the lanes.
     pub limits: LaneLimits,
+    /// What is known of the partitions' past: which versions nobody has any more.
+    pub history: Arc<History>,
 }
 
 type AllLanes = BTreeMap<PartitionId, Arc<Lanes>>;
@@ -136,6 +139,7 @@ pub struct Store {
     feed: Arc<Feed>,
     eager: bool,
     limits: LaneLimits,
+    history: Arc<History>,
     /// What the looks at the partitions have told.
     ages: Mutex<Ages>,
     /// What readers need of it, without a lock.
@@ -167,6 +171,7 @@ impl Store {
             feed: parts.feed,
             eager: parts.eager,
             limits: parts.limits,
+            history: parts.history,
             ages: Mutex::default(),
             seen: ArcSwap::default(),
             reads: Counter::default(),

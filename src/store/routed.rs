@@ -288,8 +288,9 @@ impl Store {
         all.find(|serving| serving.name.as_ref() == name).map(|serving| serving.id)
     }
 
-    /// A token may name what nobody has any more: a version of an origin that was retired, or one
-    /// that a lost master gave without its successor's knowledge.
+    /// A token may name what nobody has any more: a version of an origin that was retired, one that
+    /// a lost master gave without its successor's knowledge, or one that a crash took back before
+    /// it was durable.
     pub(super) fn check_lost(&self, token: &Vector) -> Result<(), StoreError> {
         let topology = self.topology.load();
         let gone = self.gone();
@@ -299,8 +300,10 @@ impl Store {
         };
         let is_foreign =
             |origin| topology.voter(origin).is_none() && !topology.retired().contains(&origin);
-        let lost =
-            token.iter().find(|&(origin, version)| is_foreign(origin) || is_gone(origin, version));
+        let lost = token.iter().find(|&(origin, version)| {
+            let is_skipped = || self.history.has_skipped(origin, version);
+            is_foreign(origin) || is_gone(origin, version) || is_skipped()
+        });
         match lost {
             Some((origin, version)) => Err(StoreError::SessionLost { origin, version }),
             None => Ok(()),

@@ -325,6 +325,7 @@ fn store_over(
         feed: Arc::new(feed.unwrap()),
         eager: false,
         limits: LaneLimits::default(),
+        history: Arc::default(),
     })
     .unwrap()
 }

@@ -5,9 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use datastore::clock::{Clock, System};
+use datastore::http::paths;
+use datastore::vector::Token;
+use datastore::version::Version;
 use rstest::rstest;
 
 use super::process::{Service, until};
+use super::servers::{Servers, key_of, put};
 use super::support::mariadb::Server;
 
 const KEYS: usize = 50;
@@ -35,6 +39,35 @@ fn told(mut times: Vec<Duration>) -> String {
     times.sort_unstable();
     let at = |part: usize| times[(times.len() - 1) * part / 100];
     format!("median {:?}, p99 {:?}", at(50), at(99))
+}
+
+/// What a session has seen at a master, and a crash took back before it was durable, is told to be
+/// lost: no vector covers it, however far it has gone on since.
+#[test]
+fn a_token_that_names_what_a_crash_took_back_is_told_so() {
+    let mut servers = Servers::start();
+    let service = servers.front_end();
+    let target = paths::emit("/bucket/", key_of(0).as_bytes());
+    let written = service.connect().put(&target, b"before");
+    assert_eq!(written.status, 201, "{written:?}");
+    let token: Token = written.header("datastore-session").unwrap().parse().unwrap();
+    servers.crash(0);
+    until("the master takes writes again", || put(service.address(), &key_of(0), "after") == 204);
+    // As if it had seen the write that would have been the next one.
+    let (origin, version) = token.vector.iter().next().unwrap();
+    let next = Version::new(version.epoch(), version.seq().advanced(1).unwrap());
+    let lost = Token { vector: [(origin, next)].into_iter().collect(), ..token.clone() };
+    let read = |token: &Token| {
+        let session = [("datastore-session", token.to_string())];
+        let session = session.each_ref().map(|(name, token)| (*name, token.as_str()));
+        service.connect().request("GET", &target, &session, b"").unwrap()
+    };
+    until("it is told", || {
+        let answer = read(&lost);
+        answer.status == 503 && answer.json()["code"] == "session-lost"
+    });
+    assert_eq!((read(&token).status, read(&token).text()), (200, "after"), "RYW-1");
+    service.stop();
 }
 
 #[rstest]

@@ -86,7 +86,7 @@ impl World {
         let (status, jumps) = (view.status().unwrap(), view.jumps().unwrap());
         let history = &self.fronts[front].history;
         history.note(&status);
-        history.note_jumps(id, jumps);
+        history.note_jumps(&status, jumps);
         let shows = history.beyond(&status).is_some();
         let believed = self.bug == Some(Bug::CopyBelieved) && self.rng.bool();
         if shows {

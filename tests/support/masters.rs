@@ -190,6 +190,7 @@ impl Masters {
             feed: Arc::clone(&feed),
             eager: false,
             limits: LaneLimits::default(),
+            history: Arc::default(),
         });
         let store = Arc::new(store.unwrap());
         let upkeep = Arc::new(upkeep.unwrap());
