@@ -261,11 +261,14 @@ impl Feed {
 
     /// Reads this partition no more. What others have of its log goes on to be followed.
     pub fn leave(&self, id: PartitionId) {
+        let left = self.served.load().get(&id).map(Arc::clone);
         self.served.rcu(|served| {
             let mut served = BTreeMap::clone(served);
             served.remove(&id);
             served
         });
+        // Its lane comes to the end of what it does, which nobody here waits for.
+        drop(std::thread::Builder::new().spawn(move || drop(left)));
     }
 
     /// The set whose changes these are.

@@ -1,7 +1,8 @@
 //! Partitions that come and go while the store serves.
 //!
 //! One that comes is served at once: until it has what a read needs it is skipped, as any other.
-//! One that goes is asked by nobody who comes after; what was asked before is answered.
+//! One that goes is asked by nobody who comes after; what was asked before is answered. The feed
+//! follows the log of a voter from when it comes, and reads no copies.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use tokio::time::interval;
 
 use super::lanes::Lanes;
 use super::{AllLanes, Served, Store};
+use crate::feed::FeedSource;
 use crate::version::PartitionId;
 
 /// How often it is looked whether all that was asked is answered.
@@ -41,6 +43,15 @@ impl Store {
     /// Serves one more partition. One of the same id is replaced.
     pub fn add(&self, served: Served) -> std::io::Result<()> {
         let id = served.serving.id;
+        if served.part.is_voter() {
+            self.feed.serve(FeedSource {
+                id,
+                name: Arc::clone(&served.serving.name),
+                is_local: served.is_local,
+                is_voter: true,
+                connect: Arc::clone(&served.connect),
+            })?;
+        }
         let lanes = Lanes::start(served, &self.topologies, &self.clock, self.limits)?;
         let lanes = Arc::new(lanes);
         self.lanes.rcu(|all| {
@@ -62,6 +73,7 @@ impl Store {
         let mut ages = self.ages();
         ages.forget(id);
         self.seen.store(Arc::new(ages.seen().clone()));
+        self.feed.leave(id);
         Some(Leaving(lanes))
     }
 

@@ -3,19 +3,22 @@
 use std::sync::Arc;
 
 use actix_web::rt::task::yield_now;
-use datastore::feed::FeedSource;
-use datastore::lane::Connect;
-use datastore::partition::engine::Engine;
+use datastore::lane::pool::Pool;
+use datastore::lane::{Connect, LaneLimits};
+use datastore::partition::engine::{Engine, EngineKind};
 use datastore::partition::memory::Memory;
 use datastore::partition::{Identity, Origins, PageRequest, Partition, Result, SCHEMA_VERSION};
 use datastore::record::{Body, Key, Space};
+use datastore::store::Served;
+use datastore::store::answer::Serving;
+use datastore::store::route::Part;
 use datastore::topology::{Role, Topology};
 use datastore::version::{Epoch, PartitionId, RunId};
 use datastore::write::Write;
 use serde_json::{Value, json};
 
 use super::feed::{State, all};
-use super::fixture::{Front, Kind, LIMITS, SET};
+use super::fixture::{BOUND, Front, Kind, LIMITS, SET};
 use super::stream::Stream;
 
 /// The id that the next partition of the set gets.
@@ -62,9 +65,19 @@ fn pass(front: &Front, way: &Way, name: &str) {
     target.apply(&page, status.reseed).unwrap();
 }
 
-fn source(way: &Arc<Way>) -> FeedSource {
+/// The newcomer as the store takes it in.
+fn served(front: &Front, way: &Arc<Way>) -> Served {
     let connect = Arc::clone(way) as Arc<dyn Connect>;
-    FeedSource { id: NEW, name: "d".into(), is_local: true, is_voter: true, connect }
+    let (clock, limits) = (front.clock.clone(), LaneLimits::default());
+    Served {
+        serving: Serving { id: NEW, name: "d".into() },
+        url: "memory:".into(),
+        part: Part::Voter,
+        engine: EngineKind::Memory,
+        is_local: true,
+        pool: Arc::new(Pool::new(Arc::clone(&connect), clock, limits)),
+        connect,
+    }
 }
 
 /// The next event, while somebody looks again and again, as the service does.
@@ -87,13 +100,13 @@ async fn the_log_of_a_partition_that_joins_is_followed_from_then_on() {
     let mut stream = Stream::open(&front, "since=now").await;
     stream.heartbeat().await;
     let way = newcomer(&front);
-    front.feed.serve(source(&way)).unwrap();
+    front.store.add(served(&front, &way)).unwrap();
     write(&way, "k1");
     let told = looked_for(&front, &mut stream).await;
     assert_eq!((&told["key"], &told["partition"]), (&json!("k1"), &json!("d")));
     // It leaves again; what it had given goes on to be told as others get it.
     write(&way, "k2");
-    front.feed.leave(NEW);
+    assert!(front.store.remove(NEW).unwrap().drain(BOUND).await);
     pass(&front, &way, "b");
     assert_eq!(looked_for(&front, &mut stream).await["key"], "k2");
     write(&way, "k3");
