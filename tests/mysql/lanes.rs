@@ -225,7 +225,7 @@ fn a_pool_keeps_what_is_whole_and_tells_what_is_wrong() {
     let home = home();
     let clock = Arc::new(Manual::at(0));
     let connect = Arc::clone(&home.connect) as Arc<dyn Connect>;
-    // Two places are for others than a lane.
+    // Three places are for others than a read lane.
     let limits = LaneLimits { read_threads: 0, ..LaneLimits::default() };
     let pool = Pool::new(connect, Arc::clone(&clock) as _, limits);
     assert_eq!(home.connect.made(), 0, "none is made before it is needed");
@@ -256,9 +256,9 @@ fn a_pool_keeps_what_is_whole_and_tells_what_is_wrong() {
     pool.take().unwrap().status().unwrap();
     assert_eq!(home.connect.made(), 5);
     // All in use: whoever comes is told in time.
-    let (first, second) = (pool.take().unwrap(), pool.take().unwrap());
+    let taken: Vec<_> = (0..3).map(|_| pool.take().unwrap()).collect();
     assert_eq!(kind(&pool.take().map(drop).unwrap_err()), "busy");
-    drop((first, second));
+    drop(taken);
 }
 
 #[test]
