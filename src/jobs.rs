@@ -23,6 +23,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
+use crate::sync::barrier::Barriers;
 use crate::sync::report::Report;
 use crate::sync::round::{Member, Round};
 use crate::sync::target::Target;
@@ -243,6 +244,11 @@ impl SyncJob {
             return;
         }
         self.shared.wrote();
+    }
+
+    /// What this front end knows to be durable where.
+    pub fn barriers(&self) -> &Arc<Barriers> {
+        self.round.barriers()
     }
 
     /// Waits for the report of a round begun after this call; `None` when `wait` is over first. The

@@ -221,7 +221,7 @@ impl Feed {
     /// Starts the threads. Nothing is connected to before somebody follows.
     pub fn start(parts: FeedParts) -> std::io::Result<Self> {
         let hub = Arc::new(Hub::new(parts.limits));
-        let barriers = Arc::new(Barriers::default());
+        let barriers = Arc::clone(parts.sync.barriers());
         let served = Arc::new(Sources::default());
         let feed = Self {
             set: parts.set,
@@ -291,6 +291,7 @@ impl Feed {
 
     /// This front end has written at `origin`.
     pub fn wrote(&self, origin: PartitionId, version: Version) {
+        self.barriers.flushed(origin, version);
         lock(&self.hub.heads).raise(origin, version);
         if self.hub.is_followed() {
             self.tails.wake(origin);

@@ -49,7 +49,7 @@ pub struct Round {
     topology: Arc<ArcSwap<Topology>>,
     clock: Arc<dyn Clock>,
     log_retention: Duration,
-    pub(super) barriers: Barriers,
+    pub(super) barriers: Arc<Barriers>,
     pub(super) limits: PageLimits,
     pub(super) standings: Standings,
     board: Mutex<Board>,
@@ -99,7 +99,7 @@ impl Round {
             topology,
             clock,
             log_retention,
-            barriers: Barriers::default(),
+            barriers: Arc::default(),
             limits: PageLimits::default(),
             board: Mutex::default(),
             stopping: AtomicBool::new(false),
@@ -265,6 +265,11 @@ impl Round {
             took: ended.saturating_sub(began),
             pairs: board.rows.iter().filter_map(pair).collect(),
         }
+    }
+
+    /// What this front end knows to be durable where.
+    pub const fn barriers(&self) -> &Arc<Barriers> {
+        &self.barriers
     }
 
     fn board(&self) -> MutexGuard<'_, Board> {

@@ -120,6 +120,9 @@ pub fn run_lane(net: &Net<'_>, id: PartitionId) {
         }
         let answers = guard.commit(&writes);
         for (ticket, answer) in guard.tickets.take().into_iter().zip(answers) {
+            if let Some(version) = answer.as_ref().ok().and_then(Outcome::version) {
+                net.world.get().fronts[net.front].barriers.flushed(id, version);
+            }
             ticket.replace(Some(answer));
         }
     }
