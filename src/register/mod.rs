@@ -327,7 +327,8 @@ impl Proposer {
 
     fn note_outbid(&mut self, error: &PartitionError) {
         if let PartitionError::Refused(Refusal::Outbid { promised }) = error {
-            self.round = self.round.max(promised.round);
+            // Of two in one round the other one may have the greater id.
+            self.round = self.round.max(promised.round + 1);
         }
     }
 }

@@ -128,7 +128,7 @@ impl Ledger {
         let places = of_key
             .flat_map(|((_, origin), versions)| versions.iter().map(move |v| (*origin, *v)))
             .collect::<Vec<_>>();
-        places.into_iter().map(|place| &self.writes[&place])
+        places.into_iter().filter_map(|place| self.writes.get(&place))
     }
 
     fn keys(&self) -> impl Iterator<Item = &(Key, PartitionId)> {
@@ -188,6 +188,10 @@ impl World {
         }
         let at = self.clock.monotonic();
         let prev = prev.map(|row| (row.origin, row.version));
+        // Where nothing stands, what stood last was collected.
+        let collected =
+            |(origin, version): &(PartitionId, Version)| *version <= before.floors.get(*origin);
+        let prev = prev.or_else(|| self.ledger.last_tombstone(&row.key).filter(collected));
         let late = self.register.master_of(&row.key) != id;
         let write =
             Written { row, prev, late, at, lost: false, acknowledged: false, by_majority: false };

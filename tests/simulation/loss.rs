@@ -42,6 +42,12 @@ impl World {
         if revision > self.register.revision() {
             self.register = document.clone();
         }
+        // Whoever has just joined is founded as soon as anybody can know of it.
+        for voter in document.voters() {
+            if !self.exists(voter.id) {
+                self.add_server(voter.id, document);
+            }
+        }
     }
 
     /// FENCE-1: nobody writes a slot that somebody else masters in that epoch.
@@ -55,11 +61,10 @@ impl World {
     }
 
     /// A partition that has just joined: founded, and empty.
-    pub fn add_server(&mut self, id: PartitionId) {
-        let topology = self.register.clone();
+    fn add_server(&mut self, id: PartitionId, topology: &Topology) {
         // The copy comes last.
         let at = self.servers.len() - 1;
-        self.servers.insert(at, server(id, true, &topology));
+        self.servers.insert(at, server(id, true, topology));
     }
 
     /// Of some histories: a partition that is never seen again. Drawn once.

@@ -172,16 +172,9 @@ pub fn join(net: &Net<'_>) -> bool {
     let acceptor = Incarnation(net.world.get().rng.u64(1..));
     let nth = net.world.get().servers.len();
     let joining = Joining { name: format!("p{nth}"), holds_data: true, acceptor, address: None };
-    let mut made = None;
-    let joined = change(net, "a voter joined", |reach, proposer| {
-        let (document, id) = voters::join(reach, proposer, &joining)?;
-        made = Some(id);
-        Ok(document)
-    });
-    if let Some(id) = made.filter(|_| joined) {
-        net.world.get().add_server(id);
-    }
-    joined
+    change(net, "a voter joined", |reach, proposer| {
+        voters::join(reach, proposer, &joining).map(|(document, _)| document)
+    })
 }
 
 /// What joins is made from an active voter.
