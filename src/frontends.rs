@@ -49,6 +49,9 @@ pub struct About {
     pub followers: usize,
     /// Some of them.
     pub listed: Vec<FollowerAbout>,
+    /// How many reads of clients it has answered, or tried to, since its start.
+    #[serde(default)]
+    pub reads: u64,
 }
 
 /// A partition as one front end sees it.
@@ -293,6 +296,7 @@ impl Frontends {
             serves: serves.collect(),
             followers: followers.len(),
             listed,
+            reads: self.store.reads(),
         }
     }
 

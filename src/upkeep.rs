@@ -23,6 +23,7 @@ use crate::sync::round::{Member, chain};
 use crate::sync::sweep::sweep;
 use crate::sync::verify::{Findings, Side, verify};
 use crate::topology::Topology;
+use crate::version::Version;
 
 /// What a verify pass did, or has done so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -149,6 +150,19 @@ impl Upkeep {
             Some(error) if !is_asked => Err(error),
             Some(_) | None => Ok(all.into_values().take(max).collect()),
         }
+    }
+
+    /// One entry of the ledger, if any partition that can be asked keeps it.
+    pub fn conflict(&self, place: &ConflictPlace) -> Result<Option<KeptConflict>, PartitionError> {
+        // Asked for by what comes before it: versions are whole numbers.
+        let before = Version::from_packed(place.version.packed() - 1).unwrap_or(Version::ZERO);
+        let before = ConflictPlace { key: place.key.clone(), version: before };
+        let first = self.conflicts(Some(&before), 1)?.into_iter().next();
+        let is_it = |kept: &KeptConflict| {
+            let row = &kept.conflict.row;
+            row.key == place.key && row.version == place.version
+        };
+        Ok(first.filter(is_it))
     }
 }
 

@@ -1,4 +1,5 @@
-//! `service`, `operations` and `clear`: what the service as a whole is, does and is told to do.
+//! `service`, `operations`, `scaling`, `plan` and `clear`: what the service as a whole is, does and
+//! is told to do.
 
 use clap::{Args, Subcommand};
 use serde_json::Value;
@@ -40,6 +41,19 @@ pub struct OperationsArgs {
     wait: bool,
     #[command(flatten)]
     show: ShowArgs,
+}
+
+/// `datastore plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// How many read copies there are to be; if not given, as many as the reads ask for
+    #[arg(long)]
+    copies: Option<usize>,
+    /// Do it
+    #[arg(long)]
+    execute: bool,
+    #[command(flatten)]
+    begin: BeginArgs,
 }
 
 /// `datastore clear`.
@@ -99,6 +113,37 @@ pub fn operations(args: &OperationsArgs) -> Result<Exit, CliError> {
     Ok(exit(&answer))
 }
 
+/// Shows how many read copies there are to be, and why.
+pub fn scaling(args: &ShowArgs) -> Result<Exit, CliError> {
+    let answer = args.service.client()?.send(Method::GET, "/admin/scaling", &[], None)?.json()?;
+    args.print(&answer, |answer| {
+        let names = ["enabled", "dry_run", "min", "max", "reads_per_copy", "window", "cooldown"];
+        let mut text = fields(answer, &names);
+        text.push_str(&fields(answer, &["provisioner", "reads", "copies"]));
+        let names = ["time", "reads", "copies", "wanted", "reason", "outcome"];
+        text + &listed(rows(answer, "decisions"), &names)
+    })?;
+    Ok(Exit::Done)
+}
+
+/// Shows what would be done to have so many read copies, or does it.
+pub fn plan(args: &PlanArgs) -> Result<Exit, CliError> {
+    let show = &args.begin.show;
+    let copies = args.copies.map(|copies| format!("?copies={copies}")).unwrap_or_default();
+    let target = format!("/admin/plan{copies}");
+    let plan = show.service.client()?.send(Method::GET, &target, &[], None)?.json()?;
+    if args.execute && !rows(&plan, "steps").is_empty() {
+        let [wanted, epoch] = ["wanted", "epoch"].map(|name| text(&plan, name));
+        let target = format!("/admin/plan?copies={wanted}&epoch={epoch}");
+        return args.begin.run(Method::POST, &target, None);
+    }
+    show.print(&plan, |plan| {
+        let steps = listed(rows(plan, "steps"), &["step", "partition", "from"]);
+        fields(plan, &["epoch", "copies", "wanted"]) + &steps
+    })?;
+    Ok(Exit::Done)
+}
+
 /// Deletes every key.
 pub fn clear(args: &ClearArgs) -> Result<Exit, CliError> {
     let set = paths::emit_value(args.confirm.as_bytes());
@@ -122,6 +167,13 @@ impl BeginArgs {
 }
 
 impl ShowArgs {
+    /// Sends a request without a body, and shows these fields of the answer.
+    pub fn tell(&self, method: Method, target: &str, names: &[&str]) -> Result<Exit, CliError> {
+        let answer = self.service.client()?.send(method, target, &[], None)?.json()?;
+        self.print(&answer, |answer| fields(answer, names))?;
+        Ok(Exit::Done)
+    }
+
     fn print(&self, answer: &Value, people: impl FnOnce(&Value) -> String) -> Result<(), CliError> {
         if self.json { value::print_json(answer) } else { value::print(people(answer).as_bytes()) }
     }
@@ -148,15 +200,19 @@ fn rows<'a>(doc: &'a Value, name: &str) -> &'a [Value] {
     doc.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-fn text<'a>(doc: &'a Value, name: &str) -> &'a str {
-    doc.get(name).and_then(Value::as_str).unwrap_or("-")
+fn text(doc: &Value, name: &str) -> String {
+    match doc.get(name) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Null) | None => "-".to_owned(),
+        Some(other) => other.to_string(),
+    }
 }
 
 /// A line for each of these.
 fn fields(doc: &Value, names: &[&str]) -> String {
     let mut table = table::plain();
     for name in names {
-        table.add_row([*name, text(doc, name)]);
+        table.add_row([(*name).to_owned(), text(doc, name)]);
     }
     table::text(table)
 }

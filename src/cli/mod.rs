@@ -28,7 +28,7 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use self::admin::{ClearArgs, OperationsArgs, ServiceCommand};
+use self::admin::{ClearArgs, OperationsArgs, PlanArgs, ServiceCommand, ShowArgs};
 use self::list::ListArgs;
 use self::local::{CheckArgs, InitArgs, LocalError, ServeArgs, SyncArgs};
 use self::partitions::PartitionsArgs;
@@ -76,13 +76,17 @@ enum Command {
     Watch(WatchArgs),
     /// Have all partitions compared, and what is wrong put right
     Verify(VerifyArgs),
-    /// Show the partitions: what they are for, how they do, how old they are
+    /// Show the partitions: what they are for, how they do, how old they are; add read copies
     Partitions(PartitionsArgs),
     /// Show the service's state, or end it
     #[command(subcommand)]
     Service(ServiceCommand),
     /// Show what takes longer than a request, and what came of it
     Operations(OperationsArgs),
+    /// Show how many read copies there are to be, and why
+    Scaling(ShowArgs),
+    /// Show what would be done to have so many read copies, and do it
+    Plan(PlanArgs),
     /// Delete every key
     Clear(ClearArgs),
     /// Print what makes a shell complete this command line
@@ -173,6 +177,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Partitions(args) => partitions::partitions(&args),
         Command::Service(command) => admin::service(&command),
         Command::Operations(args) => admin::operations(&args),
+        Command::Scaling(args) => admin::scaling(&args),
+        Command::Plan(args) => admin::plan(&args),
         Command::Clear(args) => admin::clear(&args),
         Command::Completions(args) => completions(&args),
     };

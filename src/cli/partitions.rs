@@ -1,15 +1,20 @@
-//! `partitions`: what a front end knows of the partitions.
+//! `partitions`: what a front end knows of the partitions, and read copies that come and go.
 
-use clap::Args;
-use serde_json::Value;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
 use ureq::http::Method;
 
+use super::admin::{BeginArgs, ShowArgs};
 use super::service::Service;
 use super::{CliError, Exit, table, value};
+use crate::http::paths;
 
 /// `datastore partitions`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct PartitionsArgs {
+    #[command(subcommand)]
+    command: Option<PartitionsCommand>,
     /// Only this one
     name: Option<String>,
     #[command(flatten)]
@@ -19,8 +24,75 @@ pub struct PartitionsArgs {
     json: bool,
 }
 
-/// Lists the partitions.
+/// What can be done with them.
+#[derive(Debug, Subcommand)]
+enum PartitionsCommand {
+    /// Add read copies
+    Add(AddArgs),
+    /// Take a read copy away, once nobody reads from it
+    Remove(RemoveArgs),
+    /// Kill the private server of a read copy, to see what happens then
+    Crash(CrashArgs),
+}
+
+#[derive(Debug, Args)]
+struct AddArgs {
+    /// How many
+    #[arg(long, default_value_t = 1)]
+    count: usize,
+    /// Where their databases come from; if not given, as configured
+    #[arg(long, value_parser = ["sqlite", "mariadb", "standby"])]
+    from: Option<String>,
+    /// One in this database: `mysql://user:password@host:3306/database`
+    #[arg(long = "database", value_name = "URL", conflicts_with_all = ["count", "from"])]
+    database: Option<String>,
+    #[command(flatten)]
+    begin: BeginArgs,
+}
+
+#[derive(Debug, Args)]
+struct RemoveArgs {
+    /// Which one
+    name: String,
+    #[command(flatten)]
+    begin: BeginArgs,
+}
+
+#[derive(Debug, Args)]
+struct CrashArgs {
+    /// Whose server
+    name: String,
+    #[command(flatten)]
+    show: ShowArgs,
+}
+
+/// Lists the partitions, or adds and removes some.
 pub fn partitions(args: &PartitionsArgs) -> Result<Exit, CliError> {
+    let path = |name: &str| format!("/admin/partitions/{}", paths::emit_value(name.as_bytes()));
+    match &args.command {
+        None => show(args),
+        Some(PartitionsCommand::Add(args)) => {
+            let body = match &args.database {
+                Some(url) => json!({"url": url}),
+                None => match &args.from {
+                    Some(from) => json!({"count": args.count, "from": from}),
+                    None => json!({"count": args.count}),
+                },
+            };
+            let body = body.to_string();
+            args.begin.run(Method::POST, "/admin/partitions", Some(body.as_bytes()))
+        }
+        Some(PartitionsCommand::Remove(args)) => {
+            args.begin.run(Method::DELETE, &path(&args.name), None)
+        }
+        Some(PartitionsCommand::Crash(args)) => {
+            let target = format!("{}/crash", path(&args.name));
+            args.show.tell(Method::POST, &target, &["partition", "pid"])
+        }
+    }
+}
+
+fn show(args: &PartitionsArgs) -> Result<Exit, CliError> {
     let target = match &args.name {
         Some(name) => format!("/admin/partitions/{name}"),
         None => "/admin/partitions".to_owned(),

@@ -16,6 +16,7 @@
 pub mod error;
 pub mod partition;
 mod raw;
+pub mod scaling;
 pub mod schedule;
 mod validate;
 
@@ -28,6 +29,7 @@ use std::time::Duration;
 
 use self::error::ConfigError;
 use self::partition::{PartitionConfig, PartitionUrl};
+use self::scaling::{ChaosConfig, ScalingConfig, Secret};
 use self::schedule::Schedule;
 use crate::topology::{Role, Topology, TopologyError};
 
@@ -51,6 +53,12 @@ pub struct Config {
     pub embedded_copy: EmbeddedCopy,
     /// `[orchestrator]`.
     pub orchestrator: OrchestratorConfig,
+    /// `[scaling]`.
+    pub scaling: ScalingConfig,
+    /// `[chaos]`.
+    pub chaos: ChaosConfig,
+    /// `orchestrator.key_file`: what passwords of added databases are sealed with.
+    pub key: Option<Secret>,
 }
 
 /// `[server]`: how this front end talks to clients.
@@ -156,6 +164,9 @@ impl Default for Config {
             sync: SyncConfig::default(),
             embedded_copy: EmbeddedCopy::default(),
             orchestrator: OrchestratorConfig::default(),
+            scaling: ScalingConfig::default(),
+            chaos: ChaosConfig::default(),
+            key: None,
         }
     }
 }

@@ -22,7 +22,7 @@ const SEPARATOR: &str = "__";
 const SIMILARITY_MIN: f64 = 0.6;
 
 /// The sections with fixed names, and their keys.
-pub(super) const SECTIONS: [(&str, &[&str]); 5] = [
+pub(super) const SECTIONS: [(&str, &[&str]); 7] = [
     (
         "server",
         &[
@@ -39,10 +39,29 @@ pub(super) const SECTIONS: [(&str, &[&str]); 5] = [
     ("store", &["root", "key_bytes_max", "value_bytes_max", "ack_timeout", "database_prefix"]),
     ("sync", &["schedule", "eager", "log_retention"]),
     ("embedded_copy", &["engine"]),
-    ("orchestrator", &["enabled", "interval", "patience", "cooldown"]),
+    ("orchestrator", &["enabled", "interval", "patience", "cooldown", "key_file"]),
+    (
+        "scaling",
+        &[
+            "enabled",
+            "dry_run",
+            "min",
+            "max",
+            "reads_per_copy",
+            "window",
+            "cooldown",
+            "hysteresis_percent",
+            "provisioner",
+            "standby",
+        ],
+    ),
+    ("chaos", &["enabled"]),
 ];
 /// The section that has one table per partition, and the keys of each.
 pub(super) const PARTITION: (&str, &[&str]) = ("partition", &["url", "password_file", "role"]);
+
+/// The keys whose values are lists.
+const LISTS: [&str; 2] = ["server.hosts", "scaling.standby"];
 
 /// What the layers say; `None`: nothing, so the default stands.
 #[derive(Debug, Default, Deserialize)]
@@ -54,6 +73,8 @@ pub(super) struct RawConfig {
     pub sync: RawSync,
     pub embedded_copy: RawEmbeddedCopy,
     pub orchestrator: RawOrchestrator,
+    pub scaling: RawScaling,
+    pub chaos: RawChaos,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -108,6 +129,28 @@ pub(super) struct RawOrchestrator {
     pub interval: Option<String>,
     pub patience: Option<String>,
     pub cooldown: Option<String>,
+    pub key_file: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct RawScaling {
+    pub enabled: Option<String>,
+    pub dry_run: Option<String>,
+    pub min: Option<String>,
+    pub max: Option<String>,
+    pub reads_per_copy: Option<String>,
+    pub window: Option<String>,
+    pub cooldown: Option<String>,
+    pub hysteresis_percent: Option<String>,
+    pub provisioner: Option<String>,
+    pub standby: Option<RawList>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct RawChaos {
+    pub enabled: Option<String>,
 }
 
 /// A list: an array in the file, words between commas in the environment.
@@ -353,7 +396,7 @@ impl Keys {
             self.problem(&full, place, ProblemKind::UnknownKey { section, nearest });
             return false;
         }
-        let is_list = full == "server.hosts";
+        let is_list = LISTS.contains(&full.as_str());
         let fits = match shape {
             Shape::Text => true,
             Shape::Plain => !is_list,

@@ -79,7 +79,7 @@ fn unknown_keys_are_named_with_line_section_and_the_nearest_right_name() {
             "c.toml, line 3: partition.a.rolle: no such key in section [partition.a]; \
              did you mean partition.a.role?",
         ),
-        ("[scaling]\nmin = 1", "c.toml, line 1: scaling: no such section"),
+        ("[tuning]\nmin = 1", "c.toml, line 1: tuning: no such section"),
     ] {
         assert_eq!(load(text, &[]), Err(expected.to_owned()), "{text}");
     }

@@ -14,10 +14,13 @@ use std::time::Duration;
 use super::error::{Place, Problem, ProblemKind, Problems};
 use super::partition::{PartitionConfig, PartitionUrl, UrlError, redacted};
 use super::raw::{
-    Layered, RawEmbeddedCopy, RawOrchestrator, RawPartition, RawServer, RawStore, RawSync,
+    Layered, RawEmbeddedCopy, RawOrchestrator, RawPartition, RawScaling, RawServer, RawStore,
+    RawSync,
 };
+use super::scaling::{ChaosConfig, Provision, ScalingConfig, Secret};
 use super::{Config, EmbeddedCopy, OrchestratorConfig, ServerConfig, StoreConfig, SyncConfig};
 use crate::duration;
+use crate::partition::mysql::MysqlUrl;
 use crate::record::KEY_BYTES_WIDTH;
 use crate::topology::Role;
 
@@ -38,6 +41,12 @@ const COOLDOWN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 const FOLLOWERS_MAX: usize = 1_000_000;
 /// A log of a year is a mistake in the unit.
 const LOG_RETENTION_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// As many as there may be in all.
+const COPIES_MAX: usize = 64;
+/// Shorter, and a few reads more or less would count for much; longer, and nothing would follow
+/// them.
+const WINDOW_MIN: Duration = Duration::from_secs(1);
+const WINDOW_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Longer than any password, and than what else stands in its file by mistake.
 const PASSWORD_FILE_BYTES_MAX: u64 = 64 * 1024;
 /// How much of a value a complaint repeats.
@@ -59,7 +68,22 @@ pub(super) fn config(layered: Layered) -> Result<Config, Problems> {
     };
     let embedded_copy = check.embedded_copy(&raw.embedded_copy, &partitions);
     let orchestrator = check.orchestrator(&raw.orchestrator);
-    let config = Config { server, store, partitions, sync, embedded_copy, orchestrator };
+    let key = check.key(&raw.orchestrator, &store);
+    let scaling = check.scaling(&raw.scaling, &store);
+    let chaos = ChaosConfig {
+        enabled: check.flag("chaos.enabled", &raw.chaos.enabled, ChaosConfig::default().enabled),
+    };
+    let config = Config {
+        server,
+        store,
+        partitions,
+        sync,
+        embedded_copy,
+        orchestrator,
+        key,
+        scaling,
+        chaos,
+    };
     check.own_file(&config);
     // With a partition left out for another mistake, complaints about the set would only confuse.
     if check.problems.is_empty()
@@ -224,14 +248,7 @@ impl Check {
         };
         SyncConfig {
             schedule,
-            eager: self.parsed(
-                "sync.eager",
-                &raw.eager,
-                default.eager,
-                |text| text.parse().ok(),
-                "is neither true nor false",
-                "write true or false",
-            ),
+            eager: self.flag("sync.eager", &raw.eager, default.eager),
             log_retention: self.duration(
                 "sync.log_retention",
                 &raw.log_retention,
@@ -261,14 +278,7 @@ impl Check {
     fn orchestrator(&mut self, raw: &RawOrchestrator) -> OrchestratorConfig {
         let default = OrchestratorConfig::default();
         OrchestratorConfig {
-            enabled: self.parsed(
-                "orchestrator.enabled",
-                &raw.enabled,
-                default.enabled,
-                |text| text.parse().ok(),
-                "is neither true nor false",
-                "write true or false",
-            ),
+            enabled: self.flag("orchestrator.enabled", &raw.enabled, default.enabled),
             interval: self.duration(
                 "orchestrator.interval",
                 &raw.interval,
@@ -412,6 +422,86 @@ impl Check {
                 None
             }
         }
+    }
+
+    fn key(&mut self, raw: &RawOrchestrator, store: &StoreConfig) -> Option<Secret> {
+        let file = raw.key_file.as_ref().filter(|file| !file.is_empty());
+        let path = store.root.join(file?);
+        match read_password(&path) {
+            Ok(key) => Some(Secret(key)),
+            Err(error) => {
+                let fix =
+                    "name a file that holds a line of random text, that its owner alone reads";
+                let why = format!("cannot be used: {error}");
+                self.value("orchestrator.key_file", path.display(), why, fix);
+                None
+            }
+        }
+    }
+
+    fn scaling(&mut self, raw: &RawScaling, store: &StoreConfig) -> ScalingConfig {
+        let default = ScalingConfig::default();
+        let max = self.number("scaling.max", &raw.max, default.max, 0..=COPIES_MAX);
+        let min = self.number("scaling.min", &raw.min, default.min.min(max), 0..=COPIES_MAX);
+        if min > max {
+            let why = format!("is greater than scaling.max ({max})");
+            self.value("scaling.min", min, why, "lower it, or raise scaling.max");
+        }
+        let reads = 1..=1_000_000_000;
+        let reads_per_copy = self.number(
+            "scaling.reads_per_copy",
+            &raw.reads_per_copy,
+            default.reads_per_copy,
+            reads,
+        );
+        let windows = WINDOW_MIN..=WINDOW_MAX;
+        let cooldowns = Duration::ZERO..=WINDOW_MAX;
+        let fix = "write sqlite, mariadb or standby";
+        ScalingConfig {
+            enabled: self.flag("scaling.enabled", &raw.enabled, default.enabled),
+            dry_run: self.flag("scaling.dry_run", &raw.dry_run, default.dry_run),
+            min,
+            max,
+            reads_per_copy,
+            window: self.duration("scaling.window", &raw.window, default.window, windows),
+            cooldown: self.duration("scaling.cooldown", &raw.cooldown, default.cooldown, cooldowns),
+            hysteresis_percent: self.number(
+                "scaling.hysteresis_percent",
+                &raw.hysteresis_percent,
+                default.hysteresis_percent,
+                0..=100,
+            ),
+            provisioner: self.parsed(
+                "scaling.provisioner",
+                &raw.provisioner,
+                default.provisioner,
+                Provision::named,
+                "is no provisioner",
+                fix,
+            ),
+            standby: self.standby(raw, store),
+        }
+    }
+
+    fn standby(&mut self, raw: &RawScaling, store: &StoreConfig) -> Vec<MysqlUrl> {
+        let items = raw.standby.as_ref().map(super::raw::RawList::items).unwrap_or_default();
+        let mut urls: Vec<MysqlUrl> = Vec::new();
+        for item in items {
+            match PartitionUrl::parse(item, &store.root, &store.database_prefix) {
+                Ok(PartitionUrl::Mysql(url)) => urls.push(url),
+                Ok(PartitionUrl::Sqlite { .. } | PartitionUrl::Memory) | Err(_) => {
+                    let why = "is no url of a database on a server".to_owned();
+                    let fix = "write mysql://user:password@host:3306/database";
+                    self.value("scaling.standby", item, why, fix);
+                }
+            }
+        }
+        urls
+    }
+
+    fn flag(&mut self, key: &str, text: &Option<String>, default: bool) -> bool {
+        let (why, fix) = ("is neither true nor false", "write true or false");
+        self.parsed(key, text, default, |text| text.parse().ok(), why, fix)
     }
 
     fn duration(

@@ -142,6 +142,39 @@ codes! {
             time, and only while the service is RUNNING. Nothing was changed.",
         remedy "GET /admin/service tells the state and the operation that is under way; ask again when \
             it has ended.";
+    UnknownCopy = "no-such-partition", NOT_FOUND, "No such partition",
+        means "There is no partition of this name.",
+        remedy "GET /admin/partitions lists them.";
+    NotACopy = "not-a-copy", CONFLICT, "Not a read copy that was added",
+        means "Only read copies that were added while the service runs can be removed or killed: voters \
+            hold what was acknowledged, and the embedded copy belongs to its front end.",
+        remedy "GET /admin/partitions tells which are copies.";
+    LastPartition = "last-partition", CONFLICT, "The last partition",
+        means "Without this partition the service would hold no data.",
+        remedy "Nothing: a service has at least one partition that holds the data.";
+    NoStandby = "no-standby", CONFLICT, "No database is free",
+        means "The list scaling.standby has not so many databases that no copy has taken yet.",
+        remedy "Remove a copy, have the operator add databases to the list, or use another provisioner.";
+    TooManyCopies = "too-many-copies", CONFLICT, "Too many read copies",
+        means "There may be 64 read copies, and 16 may be added at once.",
+        remedy "Ask for fewer, or remove some.";
+    BadPartition = "bad-partition", BAD_REQUEST, "Unusable description of a partition",
+        means "The body does not say which read copies are to be added.",
+        remedy "Send {\"count\": 1}, with \"from\" sqlite, mariadb or standby if you like, or {\"url\": \
+            \"mysql://user:password@host:3306/database\"}.";
+    NoKeyFile = "no-key-file", CONFLICT, "The password could not be kept",
+        means "The url has a password, and this front end has no key to seal it with.",
+        remedy "Have the operator set orchestrator.key_file at all front ends.";
+    ChaosDisabled = "chaos-disabled", FORBIDDEN, "Nothing is killed on purpose",
+        means "Killing servers on purpose is not switched on.",
+        remedy "Have the operator set chaos.enabled = true, where that is wanted.";
+    EpochMoved = "epoch-moved", CONFLICT, "The topology has moved on",
+        means "The plan was made under an epoch that is over: what it was based on is not what is there. \
+            Nothing was changed.",
+        remedy "GET /admin/plan again, and look at what it says now.";
+    NoServer = "no-server", CONFLICT, "There is no server to kill",
+        means "The copy has no private server, or that does not run where this front end does.",
+        remedy "Kill a copy from the provisioner mariadb, at a front end with the same data root.";
     KeyReused = "key-reused", CONFLICT, "The Idempotency-Key is taken",
         means "An earlier request with the same Idempotency-Key asked for something else. Nothing was \
             changed.",
@@ -289,6 +322,16 @@ impl Code {
             | Self::OutcomeUnknown
             | Self::AckUnmet
             | Self::WrongState
+            | Self::UnknownCopy
+            | Self::NotACopy
+            | Self::LastPartition
+            | Self::NoStandby
+            | Self::TooManyCopies
+            | Self::BadPartition
+            | Self::NoKeyFile
+            | Self::ChaosDisabled
+            | Self::NoServer
+            | Self::EpochMoved
             | Self::KeyReused
             | Self::BadKey
             | Self::Unconfirmed

@@ -46,7 +46,6 @@ pub mod measure;
 pub mod media;
 pub mod negotiate;
 pub mod page;
-pub mod partitions;
 pub mod paths;
 pub mod performance;
 pub mod problems;

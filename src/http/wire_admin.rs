@@ -3,8 +3,11 @@
 use serde::Serialize;
 
 use super::rfc3339;
+use crate::duration;
 use crate::orchestrator::losses::Decision;
 use crate::orchestrator::operation::Operation;
+use crate::orchestrator::plan::{Plan, Step};
+use crate::orchestrator::scaling::{DecisionRecord, Scaling};
 use crate::orchestrator::service::{Passage, Service};
 use crate::performance::{Figures, WINDOW};
 use crate::store::figures::PartitionFigures;
@@ -128,6 +131,8 @@ pub struct OperationDoc<'a> {
     /// Where it can be asked for.
     operation: String,
     kind: &'static str,
+    /// What it is about.
+    partitions: Vec<&'a str>,
     /// `running`, `done` or `failed`.
     state: &'static str,
     started_at: String,
@@ -142,6 +147,7 @@ impl<'a> OperationDoc<'a> {
             id: &operation.id,
             operation: format!("/admin/operations/{}", operation.id),
             kind: operation.kind.name(),
+            partitions: operation.kind.partitions(),
             state: operation.phase.name(),
             started_at: rfc3339::format(operation.started_ms),
             ended_at: operation.ended_ms.map(rfc3339::format),
@@ -196,5 +202,109 @@ impl<'a> DecisionsDoc<'a> {
             epoch: decision.epoch,
         };
         Self { decisions: decisions.iter().map(one).collect() }
+    }
+}
+
+/// A server that was killed on purpose.
+#[derive(Debug, Serialize)]
+pub struct KilledDoc<'a> {
+    /// Whose it was.
+    pub partition: &'a str,
+    /// Which process it was.
+    pub pid: u32,
+}
+
+/// What would be done to have so many read copies.
+#[derive(Debug, Serialize)]
+pub struct PlanDoc<'a> {
+    /// The epoch that it is based on.
+    epoch: u32,
+    copies: usize,
+    wanted: usize,
+    steps: Vec<StepDoc<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct StepDoc<'a> {
+    /// `add` or `remove`.
+    step: &'static str,
+    partition: Option<&'a str>,
+    from: Option<&'static str>,
+}
+
+impl<'a> PlanDoc<'a> {
+    /// As it was made.
+    pub fn new(plan: &'a Plan) -> Self {
+        let step = |step: &'a Step| match step {
+            Step::Add { from } => StepDoc { step: "add", partition: None, from: Some(from.name()) },
+            Step::Remove { name } => StepDoc { step: "remove", partition: Some(name), from: None },
+        };
+        Self {
+            epoch: plan.epoch.number(),
+            copies: plan.copies,
+            wanted: plan.wanted,
+            steps: plan.steps.iter().map(step).collect(),
+        }
+    }
+}
+
+/// How many read copies there are to be, and what was decided.
+#[derive(Debug, Serialize)]
+pub struct ScalingDoc<'a> {
+    enabled: bool,
+    dry_run: bool,
+    min: usize,
+    max: usize,
+    reads_per_copy: usize,
+    window: String,
+    cooldown: String,
+    hysteresis_percent: usize,
+    provisioner: &'static str,
+    /// Reads of the window under way; `null`: another front end counts them.
+    reads: Option<u64>,
+    copies: usize,
+    decisions: Vec<ScaledDoc<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct ScaledDoc<'a> {
+    time: String,
+    by: &'a str,
+    epoch: u64,
+    reads: u64,
+    copies: usize,
+    wanted: usize,
+    reason: &'a str,
+    outcome: &'a str,
+}
+
+impl<'a> ScalingDoc<'a> {
+    /// As it stands.
+    pub fn new(scaling: &'a Scaling) -> Self {
+        let policy = &scaling.policy;
+        let decision = |record: &'a DecisionRecord| ScaledDoc {
+            time: rfc3339::format(record.at_ms),
+            by: &record.by,
+            epoch: record.epoch,
+            reads: record.reads,
+            copies: record.copies,
+            wanted: record.wanted,
+            reason: &record.reason,
+            outcome: &record.outcome,
+        };
+        Self {
+            enabled: policy.enabled,
+            dry_run: policy.dry_run,
+            min: policy.min,
+            max: policy.max,
+            reads_per_copy: policy.reads_per_copy,
+            window: duration::format(policy.window),
+            cooldown: duration::format(policy.cooldown),
+            hysteresis_percent: policy.hysteresis_percent,
+            provisioner: policy.provisioner.name(),
+            reads: scaling.reads,
+            copies: scaling.copies,
+            decisions: scaling.decisions.iter().map(decision).collect(),
+        }
     }
 }

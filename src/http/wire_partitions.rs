@@ -7,6 +7,8 @@ use serde::Serialize;
 
 use super::answer::age_ms;
 use super::wire;
+use crate::orchestrator::copies::{CopyRecord, Source};
+use crate::partition::engine::EngineKind;
 use crate::store::answer::{Need, Place};
 use crate::store::explain::{Explained, Turn};
 use crate::store::looks::Standing;
@@ -36,14 +38,41 @@ pub struct PartitionDoc<'a> {
     lag: Option<u64>,
     vector: Option<String>,
     answer_ms: Option<f64>,
-    trouble: Option<&'static str>,
+    trouble: Option<&'a str>,
+    /// Where the database of an added copy comes from.
+    source: Option<&'static str>,
+    /// The process of its private server.
+    pid: Option<u32>,
 }
 
 impl<'a> PartitionsDoc<'a> {
-    /// In the order of their ids.
-    pub fn new(set: SetId, standings: &'a [Standing], warnings: Vec<&'static str>) -> Self {
-        let partitions = standings.iter().map(|one| PartitionDoc::new(set, one)).collect();
+    /// In the order of their ids: those that this front end serves, and copies that it does not.
+    pub fn new(
+        set: SetId,
+        standings: &'a [Standing],
+        copies: &'a [CopyRecord],
+        warnings: Vec<&'static str>,
+    ) -> Self {
+        let mut partitions: Vec<PartitionDoc<'a>> =
+            standings.iter().map(|one| PartitionDoc::new(set, one)).collect();
+        for record in copies {
+            match partitions.iter_mut().find(|one| one.id == record.copy.id.0) {
+                Some(served) => served.add(record),
+                None => partitions.push(PartitionDoc::of_copy(record)),
+            }
+        }
+        partitions.sort_by_key(|one| one.id);
         Self { partitions, warnings }
+    }
+
+    /// All of them.
+    pub fn partitions(&self) -> &[PartitionDoc<'a>] {
+        &self.partitions
+    }
+
+    /// The one of this name.
+    pub fn partition(&self, name: &str) -> Option<&PartitionDoc<'a>> {
+        self.partitions.iter().find(|one| one.name == name)
     }
 }
 
@@ -69,6 +98,46 @@ impl<'a> PartitionDoc<'a> {
             vector: standing.vector.as_deref().map(|vector| token(set, vector)),
             answer_ms: standing.answers_in.map(millis),
             trouble: health.trouble,
+            source: None,
+            pid: None,
+        }
+    }
+
+    /// Its name.
+    pub const fn name(&self) -> &'a str {
+        self.name
+    }
+
+    /// What is written down of a copy that this front end serves.
+    fn add(&mut self, record: &'a CopyRecord) {
+        if record.state != State::Active {
+            self.state = record.state.to_string();
+        }
+        self.trouble = self.trouble.or(record.trouble.as_deref());
+        (self.source, self.pid) = (Some(record.copy.source.name()), record.pid);
+    }
+
+    /// A copy that this front end does not serve.
+    fn of_copy(record: &'a CopyRecord) -> Self {
+        let engine = match record.copy.source {
+            Source::Sqlite => EngineKind::Sqlite,
+            Source::Mariadb | Source::Standby { .. } | Source::Url { .. } => EngineKind::Mysql,
+        };
+        Self {
+            id: record.copy.id.0,
+            name: &record.copy.name,
+            engine: engine.to_string(),
+            url: record.url.as_deref().unwrap_or(""),
+            role: "copy".to_owned(),
+            state: record.state.to_string(),
+            slots: 0,
+            age_ms: None,
+            lag: None,
+            vector: None,
+            answer_ms: None,
+            trouble: record.trouble.as_deref(),
+            source: Some(record.copy.source.name()),
+            pid: record.pid,
         }
     }
 }

@@ -126,7 +126,9 @@ pub struct ConflictsDoc<'a> {
 
 /// A write that lost.
 #[derive(Debug, Serialize)]
-struct ConflictDoc<'a> {
+pub struct ConflictDoc<'a> {
+    /// What it can be asked for by.
+    id: String,
     space: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
@@ -158,13 +160,16 @@ impl<'a> ConflictsDoc<'a> {
 }
 
 impl<'a> ConflictDoc<'a> {
-    fn new(kept: &'a KeptConflict) -> Self {
+    /// As it is kept.
+    pub fn new(kept: &'a KeptConflict) -> Self {
         let row = &kept.conflict.row;
+        let place = ConflictPlace { key: row.key.clone(), version: row.version };
         let (key, key_base64) = text_or_base64(row.key.bytes());
         let body = row.body.as_ref();
         let (value, value_base64) =
             body.map(|body| text_or_base64(&body.value)).unwrap_or_default();
         Self {
+            id: text_of(&place),
             space: space_name(row.key.space()),
             key,
             key_base64,

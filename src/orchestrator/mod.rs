@@ -8,17 +8,33 @@
 //! front end has ended another one takes over. Nothing is told from front end to front end, so it
 //! does not matter who is asked, who ends and who starts.
 //!
+//! Read copies are kept in the same way: a record each ([`copies`]), which every front end follows
+//! ([`fleet`]) and operations change ([`changes`]); their databases come from [`provisioner`]s. How
+//! many there are to be follows the reads, if that is wanted ([`scaling`], [`policy`],
+//! [`mod@plan`]).
+//!
 //! # States
 //!
 //! See [`state`]. The state is the service's, not a front end's: SIGTERM ends one front end and
 //! changes nothing; [`Orchestrator::shut_down`] ends all of them. A service that was never told
 //! anything has no record, and is `RUNNING`: an idle set is not written to.
 
+mod changes;
 mod clear;
+pub mod copies;
+mod fleet;
 pub mod kept;
 pub mod losses;
+pub mod opened;
 pub mod operation;
+pub mod plan;
+pub mod policy;
+pub mod provisioner;
+pub mod requests;
+pub mod scaling;
+pub mod secret;
 pub mod service;
+pub mod settings;
 pub mod state;
 
 use std::future::Future;
@@ -26,16 +42,27 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
-use self::kept::{KeptError, Standing};
+use self::copies::CopyRecord;
+use self::fleet::{Fleet, FleetParts};
+use self::kept::{Kept, KeptError, Standing};
 use self::operation::{Ended, Kind, Operation, Phase};
+use self::provisioner::{ProvisionError, Provisioners};
+use self::scaling::Window;
+use self::secret::Sealer;
 use self::service::{Service, WrongState};
+use self::settings::Settings;
+use self::state::State;
 use crate::frontends::Frontends;
+use crate::jobs::SyncJob;
 use crate::store::Store;
+use crate::sync::round::chain;
+use crate::version::Epoch;
 
 /// How often a front end looks at what is to be.
 const TICK: Duration = Duration::from_secs(1);
@@ -58,6 +85,68 @@ pub enum OrchestratorError {
         /// The earlier operation.
         id: String,
     },
+    /// No partition has this name.
+    #[error("no partition is named {name}")]
+    Unknown {
+        /// What was asked for.
+        name: String,
+    },
+    /// A voter, or the embedded copy.
+    #[error("{name} is no read copy that was added; only those can be removed and killed")]
+    NotACopy {
+        /// What was asked for.
+        name: String,
+    },
+    /// Without it there are no data.
+    #[error("{name} is the last partition that holds the data")]
+    Last {
+        /// What was asked for.
+        name: String,
+    },
+    /// Not enough databases to take.
+    #[error("scaling.standby has no {count} databases that are free")]
+    NoStandby {
+        /// How many were asked for.
+        count: usize,
+    },
+    /// More copies than there may be.
+    #[error("there may be {max} read copies")]
+    TooMany {
+        /// How many.
+        max: usize,
+    },
+    /// Not a database that can be taken.
+    #[error("the url {why}")]
+    BadUrl {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A password that nobody could keep.
+    #[error("a database with a password can be added only where orchestrator.key_file is set")]
+    NoKey,
+    /// A plan that was made under another epoch.
+    #[error("the plan is based on epoch {planned}, and the topology is at epoch {present}")]
+    Moved {
+        /// The epoch of the plan.
+        planned: Epoch,
+        /// The epoch now.
+        present: Epoch,
+    },
+    /// Nothing is killed on purpose here.
+    #[error("chaos.enabled is false: no server is killed on purpose")]
+    NoChaos,
+    /// There is no process to kill.
+    #[error("{name} has no server of its own that runs within reach of this front end")]
+    NoServer {
+        /// What was asked for.
+        name: String,
+    },
+    /// A database cannot be provided.
+    #[error(transparent)]
+    Provision(#[from] ProvisionError),
+    /// The front end ends.
+    #[error("the service is shutting down")]
+    Stopping,
     /// Others change the record all the time.
     #[error("the service's record is changed by others at the same time")]
     Contended,
@@ -78,8 +167,15 @@ type Work<'a> = Pin<Box<dyn Future<Output = (String, Ended)> + 'a>>;
 pub struct Orchestrator {
     store: Arc<Store>,
     frontends: Arc<Frontends>,
+    settings: Settings,
+    provisioners: Arc<Provisioners>,
+    fleet: Mutex<Fleet>,
+    /// The copies, as they were last seen.
+    known: ArcSwap<Vec<CopyRecord>>,
+    /// Reads of the window under way, where this front end counts them.
+    counted: ArcSwapOption<u64>,
     started_ms: i64,
-    woken: Notify,
+    woken: Arc<Notify>,
     stop: watch::Sender<bool>,
 }
 
@@ -92,13 +188,60 @@ struct Seen {
     driven: Option<String>,
     /// When it was last asked whether the front end of another operation still runs.
     asked_at: Option<Duration>,
+    /// The same for the front ends that keep copies.
+    adopted_at: Option<Duration>,
+    /// The window in which reads are counted, and when they were last asked for.
+    window: Option<Window>,
+    counted_at: Option<Duration>,
 }
 
 impl Orchestrator {
     /// Nothing is read before [`Orchestrator::run`].
-    pub fn new(store: Arc<Store>, frontends: Arc<Frontends>) -> Self {
+    pub fn new(
+        store: Arc<Store>,
+        sync: Arc<SyncJob>,
+        frontends: Arc<Frontends>,
+        settings: Settings,
+    ) -> Self {
         let started_ms = store.clock().wall_ms();
-        Self { store, frontends, started_ms, woken: Notify::new(), stop: watch::channel(false).0 }
+        let provisioners = Arc::new(Provisioners::new(
+            &settings.root,
+            &settings.database_prefix,
+            settings.scaling.standby.clone(),
+            settings.key.as_ref().map(|key| Sealer::new(&key.0)),
+            store.set_id(),
+            Arc::clone(store.clock()),
+        ));
+        let woken = Arc::new(Notify::new());
+        let fleet = Mutex::new(Fleet::new(FleetParts {
+            store: Arc::clone(&store),
+            sync,
+            frontends: Arc::clone(&frontends),
+            provisioners: Arc::clone(&provisioners),
+            woken: Arc::clone(&woken),
+        }));
+        Self {
+            store,
+            frontends,
+            settings,
+            provisioners,
+            fleet,
+            known: ArcSwap::default(),
+            counted: ArcSwapOption::default(),
+            started_ms,
+            woken,
+            stop: watch::channel(false).0,
+        }
+    }
+
+    /// The read copies that were added, as they were last seen.
+    pub fn copies(&self) -> Arc<Vec<CopyRecord>> {
+        self.known.load_full()
+    }
+
+    /// This front end ends: no server of its own stays behind.
+    pub async fn release(&self) {
+        self.fleet.lock().await.release().await;
     }
 
     /// The service as it stands.
@@ -142,25 +285,45 @@ impl Orchestrator {
     /// Begins an operation, or finds the one that the same request has begun before. `request`
     /// tells requests apart that come with one `key`.
     pub async fn begin(&self, kind: Kind, key: Option<&str>, request: u64) -> Result<Operation> {
+        self.begin_with(|_| Ok(kind.clone()), key, request).await
+    }
+
+    /// The same with an operation that is put together under the record as it stands.
+    async fn begin_with(
+        &self,
+        kind: impl Fn(&mut Service) -> Result<Kind>,
+        key: Option<&str>,
+        request: u64,
+    ) -> Result<Operation> {
+        if let Some(earlier) = self.earlier(key, request).await? {
+            return Ok(earlier);
+        }
         let random = u128::from(getrandom::u64()?) << 64 | u128::from(getrandom::u64()?);
         let id = operation::id(key, random);
-        if key.is_some()
-            && let Some(earlier) = self.operation(&id).await?
-        {
-            return earlier_of(earlier, request);
-        }
         let by = self.frontends.id();
         let begun = self.change(|service, now| {
             if let Some(earlier) = service.operation.as_ref().filter(|one| one.id == id) {
                 return earlier_of(earlier.clone(), request);
             }
-            let operation = Operation::new(id.clone(), kind.clone(), by, now, request);
+            if service.state != State::Running {
+                return Err(service.wrong().into());
+            }
+            let kind = kind(service)?;
+            let operation = Operation::new(id.clone(), kind, by, now, request);
             service.begin(operation.clone())?;
             Ok(operation)
         });
         let (_, operation) = begun.await?;
         self.woken.notify_one();
         Ok(operation)
+    }
+
+    /// The operation that an earlier request with the same key has begun: a request that is
+    /// repeated finds that, whatever stands now.
+    async fn earlier(&self, key: Option<&str>, request: u64) -> Result<Option<Operation>> {
+        let Some(key) = key else { return Ok(None) };
+        let earlier = self.operation(&operation::id(Some(key), 0)).await?;
+        earlier.map(|earlier| earlier_of(earlier, request)).transpose()
     }
 
     /// The operation of this id, under way or ended.
@@ -223,6 +386,7 @@ impl Orchestrator {
                     tracing::debug!(%error, "the service's record cannot be read now");
                 }
             }
+            self.scale(&mut seen.window, &mut seen.counted_at).await;
         }
     }
 
@@ -230,9 +394,11 @@ impl Orchestrator {
     async fn look(&self, seen: &mut Seen) -> Result<Option<Operation>> {
         let kept = kept::read::<Service>(&self.store, service::NAME, seen.shutdowns.is_none());
         let Some(service) = kept.await?.map(|kept| kept.value) else {
+            // Nothing was ever asked for.
             seen.shutdowns.get_or_insert(0);
             return Ok(None);
         };
+        self.look_at_copies(seen).await;
         let known = match seen.shutdowns {
             Some(known) => known,
             None => {
@@ -291,10 +457,67 @@ impl Orchestrator {
         Ok(taken)
     }
 
+    /// Follows the records of copies.
+    async fn look_at_copies(&self, seen: &mut Seen) {
+        let mut fleet = self.fleet.lock().await;
+        let records = match self.records().await {
+            Ok(records) => self.adopt(records, seen).await,
+            // While the masters are away nothing changes; at a start there are copies to read from.
+            Err(_) if fleet.is_empty() => {
+                let list = kept::list(&self.store, copies::PREFIX, false, changes::LISTED_MAX);
+                list.await.unwrap_or_default()
+            }
+            Err(error) => {
+                tracing::debug!(error = chain(&error), "the records of copies cannot be read");
+                return;
+            }
+        };
+        self.known.store(Arc::new(records.iter().map(|kept| kept.value.clone()).collect()));
+        fleet.look(records).await;
+    }
+
+    /// Takes over the copies within reach whose keepers do not run any more.
+    async fn adopt(
+        &self,
+        mut records: Vec<Kept<CopyRecord>>,
+        seen: &mut Seen,
+    ) -> Vec<Kept<CopyRecord>> {
+        let (now, own) = (self.store.clock().monotonic(), self.frontends.id());
+        let is_others = |kept: &Kept<CopyRecord>| kept.value.keeper != own;
+        let is_early = seen.adopted_at.is_some_and(|at| now < at + self.frontends.interval());
+        if is_early || !records.iter().any(is_others) {
+            return records;
+        }
+        let running = self.frontends.running().await;
+        if !running.iter().any(|one| one.is_self) {
+            // Whoever hears nothing of itself hears nothing of others.
+            return records;
+        }
+        seen.adopted_at = Some(now);
+        let home = self.provisioners.home();
+        for kept in &mut records {
+            let keeper = &kept.value.keeper;
+            let is_kept = running.iter().any(|one| one.id == *keeper);
+            if is_kept || !kept.value.is_within_reach(home.as_deref()) {
+                continue;
+            }
+            let taken = CopyRecord { keeper: own.to_owned(), ..kept.value.clone() };
+            let standing = Standing::Version(kept.version);
+            let written = kept::write(&self.store, &kept.name, &taken, standing, None).await;
+            if let Ok(Some(version)) = written {
+                tracing::info!(partition = %taken.copy.name, from = %keeper, "kept here from now on");
+                (kept.value, kept.version) = (taken, version);
+            }
+        }
+        records
+    }
+
     async fn drive(&self, operation: Operation) -> (String, Ended) {
         tracing::info!(operation = %operation.id, kind = operation.kind.name(), "begins");
         let ended = match operation.kind {
             Kind::Clear => clear::clear(&self.store).await,
+            Kind::Add { copies } => self.make(&copies).await,
+            Kind::Remove { names } => self.unmake(&names).await,
         };
         (operation.id, ended)
     }

@@ -9,6 +9,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::copies::NewCopy;
+
 /// What the names of ended operations' records begin with.
 pub const PREFIX: &str = "operation/";
 /// How long an ended operation can be asked for, and its key refuses another one.
@@ -22,6 +24,16 @@ pub const KEY_BYTES_MAX: usize = 255;
 pub enum Kind {
     /// Deletes every key.
     Clear,
+    /// Has read copies made.
+    Add {
+        /// Which ones.
+        copies: Vec<NewCopy>,
+    },
+    /// Has read copies taken away.
+    Remove {
+        /// Their names.
+        names: Vec<String>,
+    },
 }
 
 impl Kind {
@@ -29,6 +41,17 @@ impl Kind {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Clear => "clear",
+            Self::Add { .. } => "add",
+            Self::Remove { .. } => "remove",
+        }
+    }
+
+    /// The partitions that it is about.
+    pub fn partitions(&self) -> Vec<&str> {
+        match self {
+            Self::Clear => Vec::new(),
+            Self::Add { copies } => copies.iter().map(|copy| copy.name.as_str()).collect(),
+            Self::Remove { names } => names.iter().map(String::as_str).collect(),
         }
     }
 }
@@ -99,7 +122,8 @@ impl Operation {
 
     /// What it is, in a few words.
     pub fn summary(&self) -> String {
-        format!("{} ({})", self.kind.name(), self.id)
+        let about = self.kind.partitions().join(", ");
+        format!("{} {about} ({})", self.kind.name(), self.id).replace("  ", " ")
     }
 
     /// It has come to its end.

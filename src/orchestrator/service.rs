@@ -39,6 +39,9 @@ pub struct Service {
     /// How often the service was told to end: a front end that was started before the last time
     /// drains.
     pub shutdowns: u64,
+    /// How many names of read copies were given.
+    #[serde(default)]
+    pub next_copy: u16,
 }
 
 /// The state does not allow what was asked for.
@@ -55,8 +58,9 @@ impl Service {
     /// What stands where nothing was ever recorded: a service that runs since then.
     pub fn unrecorded(since_ms: i64) -> Self {
         let first = Passage { at_ms: since_ms, state: State::Init, reason: "founded".to_owned() };
+        let (operation, shutdowns, next_copy) = (None, 0, 0);
         let mut service =
-            Self { state: State::Init, history: vec![first], operation: None, shutdowns: 0 };
+            Self { state: State::Init, history: vec![first], operation, shutdowns, next_copy };
         service.start(since_ms);
         service
     }
@@ -120,7 +124,8 @@ impl Service {
         ends
     }
 
-    fn wrong(&self) -> WrongState {
+    /// That the state does not allow it.
+    pub fn wrong(&self) -> WrongState {
         let operation = self.operation.as_ref().map(|operation| operation.id.clone());
         WrongState { state: self.state, operation }
     }

@@ -27,7 +27,6 @@ use tokio::time::interval;
 use tokio_cron_scheduler::JobSchedulerError;
 use tracing::{info, warn};
 
-use self::copies::Copy;
 use self::following::Loops;
 use self::open::{Engines, OpenError, Opened};
 use self::scheduler::Scheduler;
@@ -48,6 +47,8 @@ use crate::jobs::SyncJob;
 use crate::lane::{LaneLimits, Topologies};
 use crate::orchestrator::Orchestrator;
 use crate::orchestrator::losses::{Watch, WatchParts};
+use crate::orchestrator::opened::OpenCopy;
+use crate::orchestrator::settings::Settings;
 use crate::partition::engine::EngineKind;
 use crate::store::{Store, StoreParts};
 use crate::sync::round::{Round, chain};
@@ -160,8 +161,8 @@ async fn run(
     clock: Arc<dyn Clock>,
 ) -> Result<(), ServeError> {
     let address = listener.local_addr()?;
-    let copy = Copy::embedded(&config, &opened.set, &clock)?;
-    let described = [Some(opened.describe()), copy.as_ref().map(Copy::describe)];
+    let copy = copies::embedded(&config, &opened.set, &clock)?;
+    let described = [Some(opened.describe()), copy.as_ref().map(OpenCopy::describe)];
     let partitions = described.into_iter().flatten().collect::<Vec<_>>().join(", ");
     let has_copy = copy.is_some();
     let set = opened.set.set;
@@ -211,6 +212,7 @@ async fn run(
     drop(watch);
     orchestrator.frontends().leave().await;
     orchestrator.left().await;
+    orchestrator.release().await;
     scheduler.stop().await;
     // Web workers let go of their parts a moment after the server has ended. As the last owner we
     // end the lanes, then the job, each after what it has begun, and close every connection.
@@ -277,15 +279,15 @@ struct Parts {
 fn start(
     config: &Config,
     opened: Opened,
-    copy: Option<Copy>,
+    copy: Option<OpenCopy>,
     clock: &Arc<dyn Clock>,
     address: SocketAddr,
 ) -> Result<Parts, ServeError> {
     let topology = Arc::new(ArcSwap::from_pointee(opened.set.topology.clone()));
     let ownership = own(&opened, &topology, clock)?;
     let (mut members, mut partitions) = (opened.members(), opened.served());
-    members.extend(copy.iter().map(Copy::member));
-    partitions.extend(copy.iter().map(Copy::served));
+    members.extend(copy.iter().map(OpenCopy::member));
+    partitions.extend(copy.iter().map(OpenCopy::served));
     let round =
         Round::start(members, Arc::clone(&topology), Arc::clone(clock), config.sync.log_retention)?;
     let sync = Arc::new(SyncJob::start(round)?);
@@ -325,7 +327,12 @@ fn start(
         feed,
         clock: Arc::clone(clock),
     })?;
-    let orchestrator = Orchestrator::new(Arc::clone(&store), Arc::new(frontends));
+    let orchestrator = Orchestrator::new(
+        Arc::clone(&store),
+        Arc::clone(&sync),
+        Arc::new(frontends),
+        Settings::of(config),
+    );
     let (upkeep, orchestrator) = (Arc::new(upkeep), Arc::new(orchestrator));
     Ok(Parts { store, sync, upkeep, orchestrator, ownership })
 }

@@ -82,6 +82,12 @@ impl Store {
         self.lanes.load().contains_key(&id)
     }
 
+    /// Whether it was seen to answer, and to be whole.
+    pub fn is_seeded(&self, id: PartitionId) -> bool {
+        let is_well = self.lanes_at(id).is_some_and(|lanes| lanes.is_well());
+        is_well && self.seen.load().sight(id).is_some_and(|sight| !sight.reseeding)
+    }
+
     pub(super) fn lanes_at(&self, id: PartitionId) -> Option<Arc<Lanes>> {
         self.lanes.load().get(&id).map(Arc::clone)
     }

@@ -14,6 +14,7 @@ use datastore::http::guard::HostPolicy;
 use datastore::http::health::Draining;
 use datastore::http::{HttpLimits, Pieces};
 use datastore::orchestrator::Orchestrator;
+use datastore::orchestrator::settings::Settings;
 
 pub use crate::support::masters::{Kind, Masters, NAMES, SET};
 
@@ -72,7 +73,12 @@ impl Front {
             clock: masters.clock.clone(),
         });
         let frontends = Arc::new(frontends.unwrap());
-        let orchestrator = Orchestrator::new(Arc::clone(&store), Arc::clone(&frontends));
+        let orchestrator = Orchestrator::new(
+            Arc::clone(&store),
+            Arc::clone(&sync),
+            Arc::clone(&frontends),
+            Settings::default(),
+        );
         let orchestrator = Arc::new(orchestrator);
         let own = Arc::clone(&orchestrator);
         let upkeep = Arc::clone(&masters.upkeep);

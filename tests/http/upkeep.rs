@@ -113,6 +113,20 @@ async fn what_is_dropped_can_be_read_in_the_ledger() {
     for key in &keys {
         assert_eq!(front.get(&format!("/bucket/{key}")).await.status, StatusCode::NOT_FOUND);
     }
+    // One by itself, and written once more.
+    let id = told[0]["id"].as_str().unwrap();
+    let path = format!("/admin/conflicts/{id}");
+    assert_eq!(front.get(&path).await.json(), told[0]);
+    let again = || post(&format!("{path}/replay"));
+    let unmet = front.ask(again().insert_header(("if-match", "*"))).await;
+    assert_eq!(unmet.status, StatusCode::PRECONDITION_FAILED);
+    let replayed = front.ask(again().insert_header(("if-none-match", "*"))).await;
+    assert_eq!(replayed.status, StatusCode::OK, "{replayed:?}");
+    let read = front.get(&format!("/canonicalbucket/{}", wanted[0])).await;
+    assert_eq!((read.text(), read.header("etag")), ("kept", replayed.header("etag")));
+    for path in ["/admin/conflicts/x", "/admin/conflicts/AAAAAAAAAAAAb25l"] {
+        front.get(path).await.assert_problem(404, "unknown-path");
+    }
     let wrong = front.get("/admin/conflicts?after=x").await;
     assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
 }

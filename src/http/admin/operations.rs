@@ -73,19 +73,34 @@ async fn told(
 /// Begins an operation, and answers 202 with where it can be asked for.
 pub async fn begin(
     request: &HttpRequest,
-    body: &[u8],
     orchestrator: &Orchestrator,
     kind: Kind,
 ) -> Result<HttpResponse, Problem> {
-    let key = idempotency_key(request.headers())?;
-    let target = request.uri().path_and_query().map_or("", |target| target.as_str());
-    let asked = [request.method().as_str().as_bytes(), b" ", target.as_bytes(), b"\n", body];
-    let operation = orchestrator.begin(kind, key, xxh3_64(&asked.concat())).await?;
+    let asked = Asked::of(request, &[])?;
+    let operation = orchestrator.begin(kind, asked.key, asked.digest).await?;
     Ok(accepted(&operation))
 }
 
+/// What tells a request from others.
+pub struct Asked<'a> {
+    /// Its `Idempotency-Key`.
+    pub key: Option<&'a str>,
+    /// Of all that it says.
+    pub digest: u64,
+}
+
+impl<'a> Asked<'a> {
+    /// Of a request with this body.
+    pub fn of(request: &'a HttpRequest, body: &[u8]) -> Result<Self, Problem> {
+        let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+        let said = [request.method().as_str().as_bytes(), b" ", target.as_bytes(), b"\n", body];
+        let key = idempotency_key(request.headers())?;
+        Ok(Self { key, digest: xxh3_64(&said.concat()) })
+    }
+}
+
 /// 202 with an operation and where it can be asked for.
-fn accepted(operation: &Operation) -> HttpResponse {
+pub fn accepted(operation: &Operation) -> HttpResponse {
     let mut answer = answer::json(StatusCode::ACCEPTED, &OperationDoc::new(operation));
     if let Ok(location) = format!("{BASE}{}", operation.id).parse() {
         answer.headers_mut().insert(LOCATION, location);
@@ -110,11 +125,24 @@ impl From<OrchestratorError> for Problem {
         let code = match error {
             OrchestratorError::WrongState(_) => Code::WrongState,
             OrchestratorError::KeyReused { .. } => Code::KeyReused,
+            OrchestratorError::Unknown { .. } => Code::UnknownCopy,
+            OrchestratorError::NotACopy { .. } => Code::NotACopy,
+            OrchestratorError::Last { .. } => Code::LastPartition,
+            OrchestratorError::NoStandby { .. } => Code::NoStandby,
+            OrchestratorError::TooMany { .. } => Code::TooManyCopies,
+            OrchestratorError::BadUrl { .. } => Code::BadPartition,
+            OrchestratorError::NoKey => Code::NoKeyFile,
+            OrchestratorError::NoChaos => Code::ChaosDisabled,
+            OrchestratorError::NoServer { .. } => Code::NoServer,
+            OrchestratorError::Moved { .. } => Code::EpochMoved,
+            OrchestratorError::Stopping => Code::Stopping,
             OrchestratorError::Contended => Code::Overloaded,
             OrchestratorError::Kept(crate::orchestrator::kept::KeptError::Store(error)) => {
                 return error.into();
             }
-            OrchestratorError::Kept(_) | OrchestratorError::Random(_) => Code::Unavailable,
+            OrchestratorError::Kept(_)
+            | OrchestratorError::Provision(_)
+            | OrchestratorError::Random(_) => Code::Unavailable,
         };
         Self::new(code, error.to_string())
     }

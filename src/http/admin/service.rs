@@ -110,5 +110,5 @@ async fn delete_all(
         let detail = format!("this deletes every key; send confirm={set}, the id of this set");
         return Err(Problem::new(Code::Unconfirmed, detail));
     }
-    operations::begin(request, &[], orchestrator, Kind::Clear).await
+    operations::begin(request, orchestrator, Kind::Clear).await
 }

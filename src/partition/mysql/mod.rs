@@ -127,6 +127,12 @@ impl Mysql {
         Ok(self.open()?.settings)
     }
 
+    /// Empties the database: none of a partition's tables is left.
+    pub fn discard(&self) -> Result<()> {
+        self.open()?.line.text("discard", statements::DISCARD)?;
+        Ok(())
+    }
+
     fn open(&self) -> Result<MysqlConnection> {
         let mut line = Line::connect(&self.url, &self.patience)?;
         let settings = settings(&mut line, &self.patience)?;

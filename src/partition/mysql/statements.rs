@@ -174,6 +174,10 @@ impl Edges {
     }
 }
 
+/// Takes a partition's tables away.
+pub(super) const DISCARD: &str = "DROP TABLE IF EXISTS `data`, `system`, `change`, `clock`, `jump`, \
+    `cursor`, `topology`, `frontend`, `conflict`, `server_run`";
+
 /// How long a connection may be unused outside of transactions, in seconds: the servers' default.
 const WAIT_TIMEOUT: u32 = 28_800;
 /// What reading transactions end with.

@@ -193,7 +193,7 @@ impl MysqlUrl {
     }
 
     /// What tells this database from others, as far as the URL goes.
-    pub(super) fn locator(&self) -> String {
+    pub fn locator(&self) -> String {
         let host = match &self.host {
             Host::Name(name) if name == "localhost" => Ipv4Addr::LOCALHOST.to_string(),
             Host::Address(IpAddr::V6(Ipv6Addr::LOCALHOST)) => Ipv4Addr::LOCALHOST.to_string(),

@@ -1,0 +1,214 @@
+//! Provisioners: where the databases of read copies come from.
+//!
+//! All of them do the same four things, each as often as it is asked: what is there already is left
+//! as it is, so a front end that ended in between leaves nothing that the next one cannot go on
+//! with.
+//!
+//! | source | provides | takes away |
+//! |---|---|---|
+//! | `sqlite` | a file under the data root | removes it |
+//! | `mariadb` | a private server on a port of the loopback interface ([`mariadb`]) | stops it, removes its directory |
+//! | `standby` | a database out of `scaling.standby` | empties it |
+//! | `url` | the database that was named | empties it |
+//!
+//! Under `data/copies` a file says which data root this is (`home`): front ends that share it can
+//! reach each other's files and servers, others cannot.
+
+pub mod database;
+pub mod mariadb;
+pub mod process;
+pub mod sqlite;
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use self::database::Databases;
+use self::mariadb::Mariadb;
+use self::sqlite::Files;
+use super::copies::{CopyRecord, Source};
+use super::secret::Sealer;
+use crate::clock::Clock;
+use crate::config::partition::PartitionUrl;
+use crate::partition::PartitionError;
+use crate::partition::mysql::MysqlUrl;
+use crate::version::SetId;
+
+/// Why a database cannot be provided or taken away.
+#[derive(Debug, thiserror::Error)]
+pub enum ProvisionError {
+    /// A file or a process.
+    #[error("{what}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// A program that is not installed.
+    #[error("{program} is missing; install it: apt-get install -y mariadb-server")]
+    Missing {
+        /// Which program.
+        program: &'static str,
+    },
+    /// The server did not come up.
+    #[error("the private server does not start: {said}")]
+    Start {
+        /// The end of its log.
+        said: String,
+    },
+    /// The process does not end.
+    #[error("process {pid} does not end")]
+    Lingers {
+        /// Which one.
+        pid: u32,
+    },
+    /// What is there belongs to somebody else.
+    #[error("{what} belongs to somebody else, and is left alone")]
+    Foreign {
+        /// What is there.
+        what: String,
+    },
+    /// The list does not name the database any more.
+    #[error("scaling.standby does not name {database} at this front end")]
+    Unlisted {
+        /// Which database.
+        database: String,
+    },
+    /// The secret cannot be opened.
+    #[error("its password cannot be opened here: orchestrator.key_file is another one, or missing")]
+    Sealed,
+    /// The database says no.
+    #[error("its database")]
+    Database(#[from] PartitionError),
+}
+
+type Result<T> = std::result::Result<T, ProvisionError>;
+
+/// A database that can be connected to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provided {
+    /// Where it is.
+    pub url: PartitionUrl,
+    /// The process of its server, where it has one of its own.
+    pub pid: Option<u32>,
+}
+
+/// Provides databases of one source. All of it blocks.
+pub trait Provisioner: Send + Sync {
+    /// Makes sure that the database is there and can be connected to.
+    fn provide(&self, copy: &CopyRecord) -> Result<Provided>;
+
+    /// What another front end provides, if it does.
+    fn locate(&self, copy: &CopyRecord) -> Result<Option<Provided>>;
+
+    /// Whether what was provided is still there, as far as is seen from outside. Does not block.
+    fn is_up(&self, _copy: &CopyRecord) -> bool {
+        true
+    }
+
+    /// Takes the database away; nothing is left of it.
+    fn withdraw(&self, copy: &CopyRecord) -> Result<()>;
+
+    /// The front end ends: no process stays behind. The data stay for the next one.
+    fn release(&self, _copy: &CopyRecord) -> Result<()> {
+        Ok(())
+    }
+
+    /// Kills the server, if it has one; which process that was.
+    fn crash(&self, _copy: &CopyRecord) -> Result<Option<u32>> {
+        Ok(None)
+    }
+}
+
+/// All provisioners of a front end.
+pub struct Provisioners {
+    files: Files,
+    mariadb: Mariadb,
+    databases: Databases,
+    folder: PathBuf,
+}
+
+impl Provisioners {
+    /// Those that work under this data root.
+    pub fn new(
+        root: &Path,
+        prefix: &str,
+        standby: Vec<MysqlUrl>,
+        sealer: Option<Sealer>,
+        set: SetId,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let folder = root.join("data").join("copies");
+        Self {
+            files: Files::new(&folder, prefix),
+            mariadb: Mariadb::new(&folder, prefix, set, clock),
+            databases: Databases::new(standby, sealer, set),
+            folder,
+        }
+    }
+
+    /// The one that provides such databases.
+    pub fn of(&self, source: &Source) -> &dyn Provisioner {
+        match source {
+            Source::Sqlite => &self.files,
+            Source::Mariadb => &self.mariadb,
+            Source::Standby { .. } | Source::Url { .. } => &self.databases,
+        }
+    }
+
+    /// The databases that are named rather than made.
+    pub const fn databases(&self) -> &Databases {
+        &self.databases
+    }
+
+    /// What tells this data root from others; `None`: nothing was ever provided under it.
+    pub fn home(&self) -> Option<String> {
+        let home = fs::read_to_string(self.folder.join(HOME)).ok()?;
+        (!home.is_empty()).then_some(home)
+    }
+
+    /// The same, told from now on.
+    pub fn make_home(&self) -> Result<String> {
+        let system =
+            |source| ProvisionError::System { what: "cannot write under the data root", source };
+        make_folder(&self.folder).map_err(system)?;
+        let random = getrandom::u64().map_err(|error| system(io::Error::other(error)))?;
+        let mut options = fs::OpenOptions::new();
+        match options.write(true).create_new(true).mode(0o600).open(self.folder.join(HOME)) {
+            Ok(mut file) => file.write_all(format!("{random:016x}").as_bytes()).map_err(system)?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(system(error)),
+        }
+        self.home().ok_or_else(|| system(io::Error::other("the file is empty")))
+    }
+}
+
+/// The file that tells a data root from others.
+const HOME: &str = "home";
+
+/// A folder that nobody else may look into.
+fn make_folder(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Removes a file; that there is none is as good.
+fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Removes a database file and what SQLite keeps beside it.
+pub fn remove_database(path: &Path) -> io::Result<()> {
+    for suffix in ["", "-wal", "-shm"] {
+        let mut file = path.as_os_str().to_owned();
+        file.push(suffix);
+        remove_file(Path::new(&file))?;
+    }
+    Ok(())
+}
