@@ -103,12 +103,10 @@ impl Browser {
         self.run(&format!("{found}.click()"));
     }
 
-    /// What the page's scripts complained of. Not that something was asked for that is not there:
-    /// pages may ask what a service offers.
+    /// What the page's scripts complained of, and what they asked for in vain.
     pub fn complaints(&mut self) -> Vec<Value> {
         let log = self.command("POST", "se/log", &json!({ "type": "browser" }));
-        let is_complaint =
-            |entry: &Value| entry["level"] == "SEVERE" && entry["source"] != "network";
+        let is_complaint = |entry: &Value| entry["level"] == "SEVERE";
         log.as_array().unwrap().iter().filter(|entry| is_complaint(entry)).cloned().collect()
     }
 

@@ -73,10 +73,11 @@ function tell(text) {
 function confirmed(question) {
   const dialog = at("confirm");
   dialog.querySelector("p").textContent = question;
-  dialog.returnValue = "no";
-  dialog.showModal();
+  // Not by its `close`: that of the question before may still be on its way.
   return new Promise((done) => {
-    dialog.addEventListener("close", () => done(dialog.returnValue === "yes"), { once: true });
+    dialog.querySelector("form").onsubmit = (event) => done(event.submitter.value === "yes");
+    dialog.oncancel = () => done(false);
+    dialog.showModal();
   });
 }
 
@@ -130,14 +131,12 @@ async function partitionActions(one, paused) {
       `Let ${name} pull no changes until it is resumed? It stays as old as it is.`,
       { probe: "/admin/sync/pause" });
   }
-  if (one.role === "replica" || one.role === "master") {
-    await button(actions, "promote", "POST", `${path}/promote`,
-      `Make ${name} a master? Writes of the slots that move pause for less than a second.`);
+  if (one.role === "copy") {
+    await button(actions, "crash", "POST", `${path}/crash`,
+      `Crash ${name} on purpose, with SIGKILL? Another one takes its place.`, { grave: true });
+    await button(actions, "remove", "DELETE", path,
+      `Remove ${name}? It is drained first.`, { grave: true });
   }
-  await button(actions, "crash", "POST", `${path}/crash`,
-    `Crash ${name} on purpose, with SIGKILL?`, { grave: true });
-  await button(actions, "remove", "DELETE", path,
-    `Remove ${name}? It is drained first.`, { grave: true });
   return actions;
 }
 
@@ -189,7 +188,8 @@ function showFrontends(list) {
 
 function showHistory(decisions, history) {
   // The newest first; of one instant, what was told last.
-  const told = decisions.map((one) => [one.time, one.what, one.why])
+  const what = (one) => `${one.action} ${one.partition}: ${one.outcome}`;
+  const told = decisions.map((one) => [one.at, what(one), one.reason])
     .concat(history.map((one) => [one.time, one.state, one.reason]))
     .reverse()
     .sort((a, b) => String(b[0]).localeCompare(String(a[0])));
@@ -218,11 +218,13 @@ const optional = (path, otherwise) => ask(path).catch(() => otherwise);
 async function refresh() {
   clearTimeout(refresh.timer);
   try {
+    // What lies in the partitions cannot be told where no master answers.
     const [partitions, performance, sync, frontends, service, history, decisions, conflicts] =
       await Promise.all([ask("/admin/partitions"), ask("/admin/service/performance"),
         ask("/admin/sync"), ask("/admin/frontends"), optional("/admin/service", null),
         optional("/admin/service/history", { history: [] }),
-        optional("/admin/decisions", { decisions: [] }), ask("/admin/conflicts")]);
+        optional("/admin/decisions", { decisions: [] }),
+        optional("/admin/conflicts", { conflicts: [] })]);
     const rates = new Map(performance.partitions.map((one) => [one.name, one.request_rate]));
     const paused = new Set(sync.pairs.filter((pair) => pair.paused).map((pair) => pair.target));
     at("service").textContent = service
