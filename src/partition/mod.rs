@@ -59,7 +59,7 @@ pub const SCHEMA_VERSION: u32 = 2;
 pub const OPENING_JUMP: u64 = 65_536;
 
 /// By how much more, at most: how much is drawn by the server run. So a database and an older copy
-/// of it, opened at the same sequence, go different ways (ADR 0006), and what others hold of one
+/// of it, opened at the same sequence, go different ways (ADR 0007), and what others hold of one
 /// shows that it is not the other.
 pub const OPENING_SPREAD: u64 = 1 << 20;
 
