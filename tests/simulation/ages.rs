@@ -27,7 +27,7 @@ const STEP_MS: u32 = 7;
 /// How often a front end looks.
 const LOOK_STEPS: u64 = 6;
 /// How often the wall clock steps, and how far: an hour.
-const WALL_STEPS: u64 = 60;
+const WALL_STEPS: u64 = 20;
 const WALL_STEP_MS: i64 = 3_600_000;
 
 impl World {
