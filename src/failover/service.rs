@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::{FailoverError, ownership, voters};
+use super::{FailoverError, cuts, ownership, voters};
 use crate::clock::Clock;
 use crate::lane::Topologies;
 use crate::lane::pool::Pool;
@@ -241,6 +241,19 @@ impl Ownership {
     /// Marks a voter: down, active again, draining, quarantined.
     pub fn mark(&self, id: PartitionId, state: State) -> Result<Arc<Topology>, FailoverError> {
         self.change(|reach, proposer| voters::mark(reach, proposer, id, state))
+    }
+
+    /// Drops cuts that nobody needs any more. `first`: what an earlier call returned; returns what
+    /// the next one is to be given.
+    pub fn drop_cuts(
+        &self,
+        first: Option<&cuts::Look>,
+    ) -> Result<Option<cuts::Look>, FailoverError> {
+        // Nobody who changes something waits until all have been looked at.
+        let mut proposer = self.proposer();
+        let (document, look) = cuts::drop_old(&mut Walk(&self.ways), &mut proposer, first)?;
+        self.learn(proposer, document, None);
+        Ok(look)
     }
 
     /// Empties the database of a retired partition that can be reached, once what it alone holds is

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::cuts;
 use super::kept::{self, KeptError, Standing};
 use crate::config::OrchestratorConfig;
 use crate::failover::FailoverError;
@@ -96,6 +97,10 @@ impl Watch {
         let mut beats = JoinSet::new();
         for name in self.parts.frontends.partitions() {
             beats.spawn(Arc::clone(&self).beat(name));
+        }
+        if self.parts.config.enabled {
+            let (store, ownership) = (Arc::clone(&self.parts.store), &self.parts.ownership);
+            beats.spawn(cuts::tend(store, Arc::clone(ownership), self.parts.config.interval));
         }
         let mut ticks = interval(self.parts.config.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -22,6 +22,7 @@
 mod changes;
 mod clear;
 pub mod copies;
+mod cuts;
 mod fleet;
 pub mod kept;
 pub mod losses;

@@ -7,7 +7,7 @@
 //! The voters change one at a time: while [`Topology::previous`] names the voters before a change,
 //! no other one begins, until [`Topology::settle`].
 
-use super::cut::{Cut, SlotSet, still_needed};
+use super::cut::{Cut, SlotSet};
 use super::slots::Move;
 use super::voter::{Address, Incarnation, Role, State, Voter};
 use super::{Slot, Topology, VOTERS_MAX};
@@ -226,10 +226,13 @@ impl Topology {
         Self { previous: Vec::new(), ..self.changed() }
     }
 
-    /// Drops the cuts whose late rows everybody has judged who stands at `covered` at least.
+    /// Drops the cuts whose late rows everybody has judged who stands at `covered` at least, and
+    /// those of retired origins, which give nothing any more.
     #[must_use]
     pub fn without_old_cuts(&self, covered: &Vector) -> Self {
-        Self { cuts: still_needed(&self.cuts, covered), ..self.changed() }
+        let is_old = |cut: &Cut| cut.is_old(covered) || self.retired.contains(&cut.origin);
+        let cuts = self.cuts.iter().filter(|cut| !is_old(cut)).cloned().collect();
+        Self { cuts, ..self.changed() }
     }
 
     fn changed(&self) -> Self {

@@ -140,6 +140,12 @@ impl Cut {
         origin == self.origin && version > self.upto && version < self.end()
     }
 
+    /// Whether whoever stands at `covered` has all of the lost origin's log below the takeover, and
+    /// so has judged its late rows.
+    pub fn is_old(&self, covered: &Vector) -> bool {
+        covered.get(self.origin) >= self.end()
+    }
+
     /// From here on no version of the lost origin is late.
     pub const fn end(&self) -> Version {
         Version::new(self.epoch, Seq::ZERO)
@@ -178,10 +184,4 @@ impl Cuts {
     pub fn make_late(&self, row: &Record) -> bool {
         self.iter().any(|cut| cut.makes_late(row))
     }
-}
-
-/// The cuts that somebody may still have to know who stands at `covered`: whoever covers all of an
-/// origin's log below the takeover has judged its late rows already.
-pub(super) fn still_needed(cuts: &[Cut], covered: &Vector) -> Vec<Cut> {
-    cuts.iter().filter(|cut| covered.get(cut.origin) < cut.end()).cloned().collect()
 }
