@@ -170,7 +170,7 @@ CREATE TABLE IF NOT EXISTS `conflict` (
   `expires_at` BIGINT NULL
     COMMENT 'Of the write that lost: milliseconds since 1970 UTC; NULL: never.',
   `updated_at` BIGINT NOT NULL
-    COMMENT 'Milliseconds since 1970 UTC when this partition noted the conflict. For people only.',
+    COMMENT 'Milliseconds since 1970 UTC when the conflict was noted, by the clock of this partition; of an entry that was copied here: as long ago as it was noted there. What has been kept for long enough goes.',
   `checksum` BIGINT NOT NULL
     COMMENT 'xxh3 over the row that lost, as in data.',
   `content_type` VARCHAR(255) NOT NULL

@@ -65,6 +65,9 @@ struct Parts {
     topology: Arc<ArcSwap<Topology>>,
     clock: Arc<dyn Clock>,
     history: Arc<History>,
+    ledger_retention: Option<Duration>,
+    /// What went out of the ledgers, by partition.
+    expired: Arc<Mutex<BTreeMap<Arc<str>, u64>>>,
 }
 
 /// The handle of the jobs; dropping it lets what runs finish and ends their threads.
@@ -76,13 +79,16 @@ pub struct Upkeep {
 
 impl Upkeep {
     /// Starts the threads over the data partitions. Nothing runs before it is asked for.
+    /// `ledger_retention`: how long entries of the ledger are kept; `None`: for ever.
     pub fn start(
         members: Vec<Member>,
         topology: Arc<ArcSwap<Topology>>,
         clock: Arc<dyn Clock>,
         history: Arc<History>,
+        ledger_retention: Option<Duration>,
     ) -> std::io::Result<Self> {
-        let parts = Parts { members: Arc::new(members), topology, clock, history };
+        let (members, expired) = (Arc::new(members), Arc::default());
+        let parts = Parts { members, topology, clock, history, ledger_retention, expired };
         let own = parts.clone();
         let barriers = Barriers::default();
         let mut passes = 0;
@@ -136,8 +142,7 @@ impl Upkeep {
                 Ok(conflicts) => {
                     is_asked = true;
                     for conflict in conflicts {
-                        let row = &conflict.row;
-                        let place = ConflictPlace { key: row.key.clone(), version: row.version };
+                        let place = ConflictPlace::of(&conflict.row);
                         let kept = KeptConflict { conflict, kept_by: Vec::new() };
                         let kept = all.entry(place).or_insert(kept);
                         kept.kept_by.push(Arc::clone(&member.name));
@@ -150,6 +155,19 @@ impl Upkeep {
             Some(error) if !is_asked => Err(error),
             Some(_) | None => Ok(all.into_values().take(max).collect()),
         }
+    }
+
+    /// How long entries of the ledger are kept; `None`: for ever.
+    pub const fn ledger_retention(&self) -> Option<Duration> {
+        self.parts.ledger_retention
+    }
+
+    /// How many entries this front end has removed from the ledger of each partition since its
+    /// start, because they had been kept for long enough.
+    pub fn expired_conflicts(&self) -> Vec<(Arc<str>, u64)> {
+        let expired = self.parts.expired();
+        let count = |member: &Member| expired.get(&member.name).copied().unwrap_or_default();
+        self.parts.members.iter().map(|one| (Arc::clone(&one.name), count(one))).collect()
     }
 
     /// One entry of the ledger, if any partition that can be asked keeps it.
@@ -220,24 +238,44 @@ impl Parts {
         }
     }
 
-    /// Gives every partition that answers what the ledgers of the others keep.
-    fn spread_ledger(&self) {
-        let open = self.members.iter().filter(|member| !member.id.is_copy());
-        let mut open: Vec<_> = open.filter_map(|member| member.connect.connect().ok()).collect();
+    fn expired(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, u64>> {
+        self.expired.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives every partition that answers what the ledgers of the others keep, and removes what has
+    /// been kept for long enough.
+    fn tend_ledger(&self) {
+        let (mut names, mut open) = (Vec::new(), Vec::new());
+        for member in self.members.iter().filter(|member| !member.id.is_copy()) {
+            if let Ok(connection) = member.connect.connect() {
+                names.push(Arc::clone(&member.name));
+                open.push(connection);
+            }
+        }
         let mut partitions: Vec<&mut dyn Partition> = Vec::new();
         for connection in &mut open {
             partitions.push(connection.as_mut());
         }
-        match ledger::spread(&mut partitions) {
-            Ok(0) => {}
-            Ok(entries) => tracing::info!(entries, "entries of the ledger were copied"),
-            Err(error) => tracing::debug!(error = chain(&error), "the ledger is copied later"),
+        let tended = match ledger::tend(&mut partitions, self.ledger_retention) {
+            Ok(tended) => tended,
+            Err(error) => {
+                tracing::debug!(error = chain(&error), "the ledger is tended later");
+                return;
+            }
+        };
+        if tended.given > 0 {
+            tracing::info!(entries = tended.given, "entries of the ledger were copied");
+        }
+        let gone = names.into_iter().zip(tended.expired).filter(|(_, entries)| *entries > 0);
+        for (partition, entries) in gone {
+            tracing::info!(%partition, entries, "entries of the ledger have expired");
+            *self.expired().entry(partition).or_default() += entries;
         }
     }
 
     fn sweep(&self) -> usize {
         self.watch();
-        self.spread_ledger();
+        self.tend_ledger();
         sweep_all(&self.members, &self.topology.load())
     }
 

@@ -106,6 +106,8 @@ pub struct SyncConfig {
     pub eager: bool,
     /// How long log entries are kept once every voter is past them.
     pub log_retention: Duration,
+    /// How long entries of the ledger are kept; `None`: for ever.
+    pub ledger_retention: Option<Duration>,
 }
 
 /// `[orchestrator]`: whether slots of a lost master are taken over without being told, how soon.
@@ -215,6 +217,7 @@ impl Default for SyncConfig {
             schedule: Schedule::every_five_seconds(),
             eager: true,
             log_retention: Duration::from_secs(60 * 60),
+            ledger_retention: Some(Duration::from_secs(30 * 24 * 60 * 60)),
         }
     }
 }

@@ -37,7 +37,7 @@ pub(super) const SECTIONS: [(&str, &[&str]); 7] = [
         ],
     ),
     ("store", &["root", "key_bytes_max", "value_bytes_max", "ack_timeout", "database_prefix"]),
-    ("sync", &["schedule", "eager", "log_retention"]),
+    ("sync", &["schedule", "eager", "log_retention", "ledger_retention"]),
     ("embedded_copy", &["engine"]),
     ("orchestrator", &["enabled", "interval", "patience", "cooldown", "key_file"]),
     (
@@ -114,6 +114,7 @@ pub(super) struct RawSync {
     pub schedule: Option<String>,
     pub eager: Option<String>,
     pub log_retention: Option<String>,
+    pub ledger_retention: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

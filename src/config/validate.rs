@@ -41,6 +41,7 @@ const COOLDOWN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 const FOLLOWERS_MAX: usize = 1_000_000;
 /// A log of a year is a mistake in the unit.
 const LOG_RETENTION_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const LEDGER_RETENTION_MAX: Duration = Duration::from_secs(36_500 * 24 * 60 * 60);
 /// As many as there may be in all.
 const COPIES_MAX: usize = 64;
 /// Shorter, and a few reads more or less would count for much; longer, and nothing would follow
@@ -255,6 +256,13 @@ impl Check {
                 default.log_retention,
                 Duration::ZERO..=LOG_RETENTION_MAX,
             ),
+            ledger_retention: Some(self.duration(
+                "sync.ledger_retention",
+                &raw.ledger_retention,
+                default.ledger_retention.unwrap_or_default(),
+                Duration::ZERO..=LEDGER_RETENTION_MAX,
+            ))
+            .filter(|retention| !retention.is_zero()),
         }
     }
 

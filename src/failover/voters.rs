@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::catch_up::{durable, read_to_end};
 use super::{FailoverError, failed, greatest_epoch, raise_all};
-use crate::partition::upkeep::ConflictPlace;
+use crate::partition::upkeep::{ConflictPlace, Lost};
 use crate::partition::{Found, Get, Identity, Partition, PartitionError, SCHEMA_VERSION, Status};
 use crate::record::{Key, Record};
 use crate::register::{Proposer, Reach, ask};
@@ -266,7 +266,7 @@ fn keep_lost(partition: &mut dyn Partition, rows: &[Record]) -> Result<(), Parti
         None => row.is_tombstone(),
     };
     let lost = rows.iter().zip(&fetched.rows).filter(|(row, found)| !stands(row, found));
-    let lost: Vec<Record> = lost.map(|(row, _)| row.clone()).collect();
+    let lost: Vec<Lost> = lost.map(|(row, _)| Lost::now(row.clone())).collect();
     if lost.is_empty() { Ok(()) } else { partition.keep(&lost) }
 }
 
@@ -277,9 +277,9 @@ fn keep_ledger(reach: &mut dyn Reach, retired: &Voter, into: &Voter) -> Result<(
             ask(reach, retired, |partition| partition.conflicts(after.as_ref(), CARRIED_ROWS));
         let page = page.map_err(failed(retired))?;
         let Some(last) = page.last() else { return Ok(()) };
-        after = Some(ConflictPlace { key: last.row.key.clone(), version: last.row.version });
-        let rows: Vec<Record> = page.into_iter().map(|conflict| conflict.row).collect();
-        ask(reach, into, |partition| partition.keep(&rows)).map_err(failed(into))?;
+        after = Some(ConflictPlace::of(&last.row));
+        let lost: Vec<Lost> = page.into_iter().map(Lost::from).collect();
+        ask(reach, into, |partition| partition.keep(&lost)).map_err(failed(into))?;
     }
 }
 

@@ -12,6 +12,7 @@ use super::query::Query;
 use super::wire_admin::PerformanceDoc;
 use crate::performance::Meter;
 use crate::store::Store;
+use crate::upkeep::Upkeep;
 
 const ALLOW: &str = "GET, HEAD, OPTIONS";
 /// The text format of Prometheus.
@@ -36,9 +37,11 @@ pub async fn metrics(
     request: HttpRequest,
     meter: web::Data<Meter>,
     store: web::Data<Store>,
+    upkeep: web::Data<Upkeep>,
 ) -> HttpResponse {
     only_read(&request, || {
-        let text = exposition(&meter, &store);
+        let mut text = exposition(&meter, &store);
+        ledger(&mut text, &upkeep);
         Ok(HttpResponse::Ok().insert_header((CONTENT_TYPE, EXPOSITION)).body(text))
     })
 }
@@ -114,4 +117,13 @@ fn partitions(text: &mut String, store: &Store) {
         })
         .collect();
     metric(text, (name, "gauge", "Whether it can be read, as far as is known."), &samples);
+}
+
+/// What went out of the ledgers (LOSS-1: never without being counted).
+fn ledger(text: &mut String, upkeep: &Upkeep) {
+    let name = "datastore_ledger_expired_total";
+    let sample = |(partition, count)| format!("{name}{{partition=\"{partition}\"}} {count}\n");
+    let samples: String = upkeep.expired_conflicts().into_iter().map(sample).collect();
+    let help = "Entries of the ledger removed after sync.ledger_retention.";
+    metric(text, (name, "counter", help), &samples);
 }

@@ -1,11 +1,16 @@
 //! JSON shapes of verify and of the ledger.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 
 use super::rfc3339;
 use super::wire::text_or_base64;
+use crate::duration;
 use crate::partition::upkeep::ConflictPlace;
 use crate::record::{Key, Space};
 use crate::sync::verify::Difference;
@@ -122,6 +127,10 @@ const fn space_name(space: Space) -> &'static str {
 pub struct ConflictsDoc<'a> {
     conflicts: Vec<ConflictDoc<'a>>,
     next: Option<String>,
+    /// How long entries are kept; `None`: for ever.
+    retention: Option<String>,
+    /// How many this front end has removed since its start, having been kept for so long.
+    expired: BTreeMap<&'a str, u64>,
 }
 
 /// A write that lost.
@@ -148,14 +157,23 @@ pub struct ConflictDoc<'a> {
 
 impl<'a> ConflictsDoc<'a> {
     /// A page that was asked for `limit` entries.
-    pub fn new(conflicts: &'a [KeptConflict], limit: usize) -> Self {
+    pub fn new(
+        conflicts: &'a [KeptConflict],
+        limit: usize,
+        retention: Option<Duration>,
+        expired: &'a [(Arc<str>, u64)],
+    ) -> Self {
         let last = conflicts.last().filter(|_| conflicts.len() >= limit);
         let next = last.map(|last| {
-            let row = &last.conflict.row;
-            let place = text_of(&ConflictPlace { key: row.key.clone(), version: row.version });
+            let place = text_of(&ConflictPlace::of(&last.conflict.row));
             format!("/admin/conflicts?after={place}&limit={limit}")
         });
-        Self { conflicts: conflicts.iter().map(ConflictDoc::new).collect(), next }
+        Self {
+            conflicts: conflicts.iter().map(ConflictDoc::new).collect(),
+            next,
+            retention: retention.map(duration::format),
+            expired: expired.iter().map(|(name, count)| (name.as_ref(), *count)).collect(),
+        }
     }
 }
 
@@ -163,13 +181,12 @@ impl<'a> ConflictDoc<'a> {
     /// As it is kept.
     pub fn new(kept: &'a KeptConflict) -> Self {
         let row = &kept.conflict.row;
-        let place = ConflictPlace { key: row.key.clone(), version: row.version };
         let (key, key_base64) = text_or_base64(row.key.bytes());
         let body = row.body.as_ref();
         let (value, value_base64) =
             body.map(|body| text_or_base64(&body.value)).unwrap_or_default();
         Self {
-            id: text_of(&place),
+            id: text_of(&ConflictPlace::of(row)),
             space: space_name(row.key.space()),
             key,
             key_base64,

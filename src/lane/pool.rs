@@ -23,13 +23,13 @@ use crate::clock::Clock;
 use crate::partition::acceptor::{Acceptor, Ballot};
 use crate::partition::beat::Beat;
 use crate::partition::upkeep::{
-    Conflict, ConflictPlace, Digest, Expired, Inspection, Repair, Repaired, Stride, Survey,
+    Conflict, ConflictPlace, Digest, Expired, Inspection, Lost, Repair, Repaired, Stride, Survey,
 };
 use crate::partition::{
     Applied, Beginning, Chunk, Fetched, Get, Identity, Jump, Listing, Page, PageRequest, Partition,
     PartitionError, Push, Range, Reissued, ReseedNumber, ReseedStep, Result, Status, Trim, Trimmed,
 };
-use crate::record::{Key, Record};
+use crate::record::Key;
 use crate::topology::cut::SlotSet;
 use crate::topology::{Incarnation, Topology};
 use crate::version::{Epoch, PartitionId, RunId};
@@ -289,8 +289,12 @@ impl Partition for Pooled {
         self.ask(|partition| partition.conflicts(after, max))
     }
 
-    fn keep(&mut self, rows: &[Record]) -> Result<()> {
-        self.ask(|partition| partition.keep(rows))
+    fn keep(&mut self, lost: &[Lost]) -> Result<()> {
+        self.ask(|partition| partition.keep(lost))
+    }
+
+    fn forget_conflicts(&mut self, places: &[ConflictPlace], retention: Duration) -> Result<usize> {
+        self.ask(|partition| partition.forget_conflicts(places, retention))
     }
 
     fn begin_anew(&mut self, identity: &Identity, from: Beginning) -> Result<()> {

@@ -35,6 +35,7 @@ pub mod transaction;
 pub mod upkeep;
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -42,7 +43,7 @@ use self::acceptor::{Acceptor, Ballot};
 use self::beat::Beat;
 pub use self::error::{PUT_BACK, PartitionError, Refusal, Source};
 use self::upkeep::{
-    Conflict, ConflictPlace, Digest, Expired, Inspection, Repair, Repaired, Stride, Survey,
+    Conflict, ConflictPlace, Digest, Expired, Inspection, Lost, Repair, Repaired, Stride, Survey,
 };
 use crate::record::{Key, Record, Space};
 use crate::topology::cut::{Cuts, SlotSet};
@@ -456,8 +457,12 @@ pub trait Partition {
     /// The ledger, in the order of keys and versions: at most `max` after `after`.
     fn conflicts(&mut self, after: Option<&ConflictPlace>, max: usize) -> Result<Vec<Conflict>>;
 
-    /// Adds rows to the ledger; one that stands there already is left alone.
-    fn keep(&mut self, rows: &[Record]) -> Result<()>;
+    /// Adds writes to the ledger; one that stands there already is left alone.
+    fn keep(&mut self, lost: &[Lost]) -> Result<()>;
+
+    /// Removes these entries from the ledger, but for those that are younger than `retention` by
+    /// the partition's own clock. Returns how many it has removed.
+    fn forget_conflicts(&mut self, places: &[ConflictPlace], retention: Duration) -> Result<usize>;
 
     /// Makes it part of a new set, whatever it was part of: as the backup that the set begins with,
     /// or emptied under the set's name and marked as reseeding, to be made anew from that.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::acceptor::AcceptorRow;
 use super::beat::Beats;
-use super::upkeep::{Conflict, ConflictPlace, Expired, Mark, Stride, Sum};
+use super::upkeep::{ConflictPlace, Expired, Mark, Stride, Sum};
 use super::{Entry, Get, Identity, Jump, ReseedNumber, Result};
 use crate::record::{Key, Record, Space};
 use crate::version::{Epoch, PartitionId, RunId, Seq, SetId, Version};
@@ -181,10 +181,17 @@ pub trait Tables: AcceptorTable + Beats {
         Ok((sum, cut.map_or(&stride.upto, |mark| mark.key.bytes()).clone()))
     }
 
-    /// Adds rows to the ledger; one that stands there already is left alone.
-    fn put_conflicts(&mut self, rows: &[&Record]) -> Result<()>;
-    /// The ledger in the order of spaces, keys and versions: at most `max` after `after`.
-    fn conflicts(&mut self, after: Option<&ConflictPlace>, max: usize) -> Result<Vec<Conflict>>;
+    /// Adds a row to the ledger, noted at `noted_ms`; one that stands there already is left alone.
+    fn put_conflict(&mut self, row: &Record, noted_ms: i64) -> Result<()>;
+    /// The ledger in the order of spaces, keys and versions, with when each was noted: at most
+    /// `max` after `after`.
+    fn conflicts(
+        &mut self,
+        after: Option<&ConflictPlace>,
+        max: usize,
+    ) -> Result<Vec<(Record, i64)>>;
+    /// Removes an entry of the ledger that was noted at `noted_max` or before; whether it did.
+    fn remove_conflict(&mut self, place: &ConflictPlace, noted_max: i64) -> Result<bool>;
 
     /// Removes all rows, log entries and cursors; the ledger stays.
     fn clear(&mut self) -> Result<()>;

@@ -8,6 +8,7 @@
 //! ([`crate::sync::verify`]).
 
 use std::cmp::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
@@ -188,17 +189,48 @@ pub enum Repaired {
 pub struct Conflict {
     /// What lost.
     pub row: Record,
-    /// When the partition noted it: milliseconds since 1970 UTC, for people only.
+    /// When that was noted, by the partition's own clock: milliseconds since 1970 UTC, for people.
     pub noted_ms: i64,
+    /// How long ago that is, by the same clock.
+    pub age: Duration,
 }
 
-/// Where the reading of the ledger goes on: after this key and version.
+/// A write for the ledger.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// What lost.
+    pub row: Record,
+    /// How long ago that was noted first. Ages travel, not instants: clocks differ.
+    pub age: Duration,
+}
+
+impl Lost {
+    /// One that is noted now.
+    pub const fn now(row: Record) -> Self {
+        Self { row, age: Duration::ZERO }
+    }
+}
+
+impl From<Conflict> for Lost {
+    fn from(conflict: Conflict) -> Self {
+        Self { row: conflict.row, age: conflict.age }
+    }
+}
+
+/// Which entry of the ledger, and where the reading of it goes on: after this key and version.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConflictPlace {
     /// Which key.
     pub key: Key,
     /// Which write of it.
     pub version: Version,
+}
+
+impl ConflictPlace {
+    /// That of a row.
+    pub fn of(row: &Record) -> Self {
+        Self { key: row.key.clone(), version: row.version }
+    }
 }
 
 /// All that a stored row says, but for the time of its storing, which differs from partition to

@@ -292,7 +292,13 @@ fn start(
         Round::start(members, Arc::clone(&topology), Arc::clone(clock), config.sync.log_retention)?;
     let sync = Arc::new(SyncJob::start(round)?);
     let (members, history) = (opened.members(), Arc::clone(&opened.history));
-    let upkeep = Upkeep::start(members, Arc::clone(&topology), Arc::clone(clock), history)?;
+    let upkeep = Upkeep::start(
+        members,
+        Arc::clone(&topology),
+        Arc::clone(clock),
+        history,
+        config.sync.ledger_retention,
+    )?;
     let followers_max = config.server.followers_max;
     let feed = Arc::new(Feed::start(FeedParts {
         set: opened.set.set,

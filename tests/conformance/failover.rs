@@ -1,17 +1,22 @@
 //! Changes of ownership and of the voters, over every engine: what a late row leaves behind, how
 //! early rows get into a log again, and each change from its first step to its last.
 
+use std::time::Duration;
+
+use datastore::failover::cuts::{self, Look};
 use datastore::failover::{FailoverError, ownership, voters};
 use datastore::lane::batch;
 use datastore::partition::engine::Engine;
+use datastore::partition::upkeep::{ConflictPlace, Lost};
 use datastore::partition::{Page, Partition, Push, Refusal, ReseedNumber};
 use datastore::record::{Key, Record};
 use datastore::register::Proposer;
+use datastore::sync::ledger::{self, Tended};
 use datastore::topology::change::Joining;
 use datastore::topology::cut::{Cut, Cuts, SlotSet};
 use datastore::topology::slots::Move;
 use datastore::topology::{Incarnation, Slot, State, Topology};
-use datastore::version::{Epoch, PartitionId, SetId};
+use datastore::version::{Epoch, PartitionId, SetId, Version};
 use datastore::write::Write;
 use rstest::rstest;
 use rstest_reuse::apply;
@@ -43,7 +48,7 @@ fn page_of(source: &mut Home, rows: Vec<Record>, cuts: Cuts) -> Page {
     Page { source: status, segments: Vec::new(), entries, rows, cut: false, cuts }
 }
 
-fn ledger(home: &mut Home) -> Vec<Record> {
+fn ledger_of(home: &mut Home) -> Vec<Record> {
     let conflicts = home.connection.conflicts(None, 100).unwrap();
     conflicts.into_iter().map(|conflict| conflict.row).collect()
 }
@@ -59,7 +64,7 @@ fn a_late_row_that_is_replaced_goes_to_the_ledger(kind: Kind) {
     let page = page_of(&mut source, vec![newer], cuts());
     home.connection.apply(&page, NEVER).unwrap();
     assert_eq!(home.value("k").unwrap(), "newer");
-    assert_eq!(ledger(&mut home), [late], "LOSS-1");
+    assert_eq!(ledger_of(&mut home), [late], "LOSS-1");
 }
 
 #[apply(engines)]
@@ -73,11 +78,11 @@ fn a_late_row_that_comes_too_late_goes_to_the_ledger(kind: Kind) {
     let push = |cuts| Push { rows: vec![late.clone()], epoch: epoch(3), reseed: NEVER, cuts };
     home.connection.push(&push(cuts())).unwrap();
     assert!(home.row(&key("k")).unwrap().is_tombstone());
-    assert_eq!(ledger(&mut home), std::slice::from_ref(&late));
+    assert_eq!(ledger_of(&mut home), std::slice::from_ref(&late));
     // Whatever brings it again: one entry a write.
     let page = page_of(&mut source, vec![late.clone()], cuts());
     home.connection.apply(&page, NEVER).unwrap();
-    assert_eq!(ledger(&mut home), [late]);
+    assert_eq!(ledger_of(&mut home), [late]);
 }
 
 #[apply(engines)]
@@ -102,7 +107,7 @@ fn what_is_history_or_equal_is_in_no_ledger(kind: Kind) {
         row("after", 3, version(4, 2), Some("2")),
     ]);
     take(vec![row("own", 2, version(1, 20), Some("2")), row("equal", 3, version(4, 3), Some("1"))]);
-    assert_eq!(ledger(&mut home), []);
+    assert_eq!(ledger_of(&mut home), []);
 }
 
 #[apply(engines)]
@@ -110,9 +115,17 @@ fn a_ledger_takes_entries_of_another_one_once(kind: Kind) {
     let mut home = Bed::new(kind).partition(1);
     let one = row("a", 2, version(1, 11), Some("1"));
     let two = row("b", 3, version(1, 12), None);
-    home.connection.keep(&[one.clone(), two.clone()]).unwrap();
-    home.connection.keep(std::slice::from_ref(&two)).unwrap();
-    assert_eq!(ledger(&mut home), [one, two]);
+    home.connection.keep(&[one.clone(), two.clone()].map(Lost::now)).unwrap();
+    home.connection.keep(&[Lost::now(two.clone())]).unwrap();
+    assert_eq!(ledger_of(&mut home), [one, two]);
+}
+
+fn tend(homes: &mut [Home], retention: Option<Duration>) -> Tended {
+    let mut all: Vec<&mut dyn Partition> = Vec::new();
+    for home in homes {
+        all.push(home.connection.as_mut());
+    }
+    ledger::tend(&mut all, retention).unwrap()
 }
 
 #[apply(engines)]
@@ -121,21 +134,67 @@ fn every_ledger_gets_what_any_of_them_has(kind: Kind) {
     let mut homes: Vec<Home> = (1..=3).map(|id| bed.partition(id)).collect();
     let lost = |nth: u64| row("k", 2, version(1, nth), Some("lost"));
     // More than are read at once.
-    homes[0].connection.keep(&(1..=40).map(lost).collect::<Vec<_>>()).unwrap();
-    homes[2].connection.keep(&(35..=60).map(lost).collect::<Vec<_>>()).unwrap();
-    let mut spread = || {
-        let mut all: Vec<&mut dyn Partition> = Vec::new();
-        for home in &mut homes {
-            all.push(home.connection.as_mut());
-        }
-        datastore::sync::ledger::spread(&mut all).unwrap()
-    };
-    assert_eq!(spread(), 20 + 60 + 34);
-    assert_eq!(spread(), 0);
+    homes[0].connection.keep(&(1..=40).map(lost).map(Lost::now).collect::<Vec<_>>()).unwrap();
+    homes[2].connection.keep(&(35..=60).map(lost).map(Lost::now).collect::<Vec<_>>()).unwrap();
+    assert_eq!(tend(&mut homes, None).given, 20 + 60 + 34);
+    assert_eq!(tend(&mut homes, None).given, 0);
     let all: Vec<Record> = (1..=60).map(lost).collect();
     for home in &mut homes {
-        assert_eq!(ledger(home), all);
+        assert_eq!(ledger_of(home), all);
     }
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[apply(engines)]
+fn an_entry_of_a_ledger_is_forgotten_when_it_is_old(kind: Kind) {
+    let mut home = Bed::new(kind).partition(1);
+    let lost = |name, days| Lost { row: row(name, 2, version(1, 11), Some("v")), age: DAY * days };
+    home.connection.keep(&[lost("a", 30), lost("b", 29), lost("c", 31)]).unwrap();
+    let ages: Vec<Duration> =
+        home.connection.conflicts(None, 9).unwrap().iter().map(|one| one.age).collect();
+    assert_eq!(ages, [DAY * 30, DAY * 29, DAY * 31]);
+    let place = |name| ConflictPlace { key: key(name), version: version(1, 11) };
+    let all = [place("a"), place("b"), place("c"), place("d")];
+    assert_eq!(home.connection.forget_conflicts(&all[1..], DAY * 30).unwrap(), 1);
+    let left =
+        |home: &mut Home| -> Vec<Key> { ledger_of(home).into_iter().map(|row| row.key).collect() };
+    assert_eq!(left(&mut home), [key("a"), key("b")], "only what was named");
+    assert_eq!(home.connection.forget_conflicts(&all, DAY * 30).unwrap(), 1, "LOSS-1: counted");
+    assert_eq!(left(&mut home), [key("b")], "only what is old");
+    // One more write of the same key.
+    let other = ConflictPlace { version: version(1, 12), ..place("b") };
+    assert_eq!(home.connection.forget_conflicts(&[other], DAY).unwrap(), 0);
+}
+
+/// It comes back from nobody: they agree on how old it is, whatever their clocks say.
+#[apply(engines)]
+fn what_expired_in_every_ledger_stays_away(kind: Kind) {
+    let bed = Bed::new(kind);
+    let mut homes: Vec<Home> = (1..=3).map(|id| bed.partition(id)).collect();
+    let lost =
+        |nth: u64, days| Lost { row: row("k", 2, version(1, nth), Some("lost")), age: DAY * days };
+    // More than are read at once; some were noted by several, at different times.
+    homes[0].connection.keep(&(1..=40).map(|nth| lost(nth, 31)).collect::<Vec<_>>()).unwrap();
+    homes[1].connection.keep(&[lost(7, 35), lost(8, 29), lost(50, 30)]).unwrap();
+    homes[2].connection.keep(&[lost(60, 2)]).unwrap();
+    let retention = Some(DAY * 30);
+    let first = tend(&mut homes, retention);
+    assert_eq!(first, Tended { given: 3, expired: vec![39, 2, 0] });
+    assert_eq!(tend(&mut homes, retention), Tended { given: 0, expired: vec![0; 3] });
+    for home in &mut homes {
+        let left: Vec<_> = home.connection.conflicts(None, 100).unwrap();
+        let ages: Vec<Duration> = left.iter().map(|one| one.age).collect();
+        let versions: Vec<Version> = left.iter().map(|one| one.row.version).collect();
+        assert_eq!(versions, [version(1, 8), version(1, 60)]);
+        assert!(ages[0] >= DAY * 29 && ages[1] == DAY * 2, "{ages:?}");
+    }
+    // One that was away, and has kept it all the time.
+    homes[2].connection.keep(&[lost(1, 32)]).unwrap();
+    assert_eq!(tend(&mut homes, retention), Tended { given: 0, expired: vec![0, 0, 1] });
+    assert_eq!(tend(&mut homes, Some(DAY)), Tended { given: 0, expired: vec![2; 3] });
+    homes[0].connection.keep(&[lost(1, 3000)]).unwrap();
+    assert_eq!(tend(&mut homes, None), Tended { given: 2, expired: vec![0; 3] }, "for ever");
 }
 
 #[apply(engines)]
@@ -170,7 +229,7 @@ fn what_is_forgotten_may_be_founded_anew(kind: Kind) {
     let bed = Bed::new(kind);
     let mut home = bed.partition(1);
     home.write(&[set("k", "v")]);
-    home.connection.keep(&[row("a", 2, version(1, 11), Some("1"))]).unwrap();
+    home.connection.keep(&[Lost::now(row("a", 2, version(1, 11), Some("1")))]).unwrap();
     assert_eq!(refusal(home.connection.forget(B)), Refusal::Empty, "another one's");
     home.connection.forget(A).unwrap();
     let mut fresh = home.engine.connect().unwrap();
@@ -245,7 +304,7 @@ fn what_a_cut_off_master_went_on_with_is_kept(kind: Kind) {
     let from = &mut rest[usize::from(owner.0) - 2];
     let page = Page { cuts: next.cuts(), ..from.page(first[0].vector()) };
     first[0].connection.apply(&page, NEVER).unwrap();
-    assert_eq!(ledger(&mut first[0]), [late], "overwritten at home");
+    assert_eq!(ledger_of(&mut first[0]), [late], "overwritten at home");
     let page = Page { cuts: next.cuts(), ..first[0].page(from.vector()) };
     from.connection.apply(&page, NEVER).unwrap();
     assert_eq!(from.row(&key).unwrap().body, Some(body("newer")));
@@ -342,7 +401,7 @@ fn a_lost_voter_is_replaced(kind: Kind) {
     three.away.clear();
     let lost = topology().voter(A).unwrap().clone();
     voters::clear_retired(&mut three, &settled, &lost, B).unwrap();
-    let kept: Vec<Key> = ledger(&mut three.homes[1]).into_iter().map(|row| row.key).collect();
+    let kept: Vec<Key> = ledger_of(&mut three.homes[1]).into_iter().map(|row| row.key).collect();
     assert_eq!(kept, [late]);
     assert_eq!(three.homes[0].engine.connect().unwrap().identity().unwrap(), None);
     voters::clear_retired(&mut three, &settled, &lost, B).unwrap();
@@ -368,4 +427,86 @@ fn a_takeover_right_after_a_retirement_fences_for_the_voters_before(kind: Kind) 
     assert!(failed.is_err(), "{failed:?}");
     three.away.clear();
     voters::settle(&mut three, &mut proposer).unwrap();
+}
+
+/// Everybody takes in what everybody has, under `topology`.
+fn round(three: &mut Three, topology: &Topology) {
+    for (target, source) in [(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)] {
+        let from = three.homes[target].vector();
+        let page = Page { cuts: topology.cuts(), ..three.homes[source].page(from) };
+        three.homes[target].connection.apply(&page, NEVER).unwrap();
+    }
+}
+
+#[apply(engines)]
+fn a_cut_goes_once_nobody_needs_it(kind: Kind) {
+    let (_bed, mut three, mut proposer) = three(kind);
+    let key = key_of(A, 0);
+    three.away = vec![A];
+    let taken = ownership::take_over(&mut three, &mut proposer, A, false).unwrap();
+    let mut look = |three: &mut Three, first: Option<&Look>| {
+        cuts::drop_old(three, &mut proposer, first).map(|(document, look)| {
+            assert_eq!(document.cuts().is_empty(), look.is_none(), "{document:?}");
+            look
+        })
+    };
+    assert!(look(&mut three, None).is_err(), "one that cannot be asked may need it");
+    three.homes[0].write(&[set_key(&key, "late")]);
+    three.away.clear();
+
+    // Nothing moves; and yet the lost master's log is not everywhere.
+    let first = look(&mut three, None).unwrap();
+    let first = look(&mut three, first.as_ref()).unwrap();
+    let first = look(&mut three, first.as_ref()).unwrap();
+    assert!(first.is_some(), "it may go on writing");
+
+    three.homes[0].connection.raise(taken.epoch()).unwrap();
+    let master = usize::from(taken.master_of(&key).0) - 1;
+    let newer = |three: &mut Three, value| {
+        let master = &mut three.homes[master].connection;
+        master.commit(taken.epoch(), &[set_key(&key, value)]).unwrap();
+    };
+    newer(&mut three, "newer");
+    let late = three.homes[0].row(&key).unwrap();
+    for target in [1, 2] {
+        let from = three.homes[target].vector();
+        let page = Page { cuts: taken.cuts(), ..three.homes[0].page(from) };
+        three.homes[target].connection.apply(&page, NEVER).unwrap();
+    }
+    // All have the lost master's log, and itself has not met what its successor wrote before.
+    let first = look(&mut three, first.as_ref()).unwrap();
+    let first = look(&mut three, first.as_ref()).unwrap();
+    assert!(first.is_some(), "the late row still stands where it was written");
+    assert_eq!(ledger_of(&mut three.homes[0]), []);
+    round(&mut three, &taken);
+    assert_eq!(ledger_of(&mut three.homes[0]), [late.clone()], "LOSS-1");
+    let mut first = look(&mut three, first.as_ref()).unwrap();
+    for _ in 0..2 {
+        // Whatever goes on meanwhile.
+        newer(&mut three, "goes on");
+        round(&mut three, &taken);
+        first = look(&mut three, first.as_ref()).unwrap();
+    }
+    assert_eq!(first, None);
+    let standing = Proposer::new(9, taken.clone()).read(&mut three).unwrap();
+    assert_eq!((standing.epoch(), standing.cuts().is_empty()), (taken.epoch(), true));
+    assert_eq!(ledger_of(&mut three.homes[master]), [late]);
+}
+
+/// A retired origin never comes to the takeover's epoch.
+#[apply(engines)]
+fn the_cut_of_a_retired_partition_goes(kind: Kind) {
+    let (_bed, mut three, mut proposer) = three(kind);
+    three.away = vec![A];
+    ownership::take_over(&mut three, &mut proposer, A, false).unwrap();
+    voters::retire(&mut three, &mut proposer, A).unwrap();
+    let settled = voters::settle(&mut three, &mut proposer).unwrap();
+    assert!(!settled.cuts().is_empty());
+    let (_, first) = cuts::drop_old(&mut three, &mut proposer, None).unwrap();
+    let (one, other) = three.homes.split_at_mut(2);
+    one[1].pull(&mut other[0]);
+    other[0].pull(&mut one[1]);
+    let (_, first) = cuts::drop_old(&mut three, &mut proposer, first.as_ref()).unwrap();
+    let (standing, first) = cuts::drop_old(&mut three, &mut proposer, first.as_ref()).unwrap();
+    assert!(standing.cuts().is_empty() && first.is_none(), "{standing:?}");
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 use actix_web::http::StatusCode;
 use rstest::rstest;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
-use crate::fixture::{Front, LIMITS, get, post, put};
-use crate::support::masters::Kind;
+use crate::fixture::{BOUND, Front, LIMITS, get, post, put};
+use crate::support::masters::{Kind, LEDGER_RETENTION};
 
 async fn verify(front: &Front) -> Value {
     let answer = front.ask(post("/admin/verify?wait=60s")).await;
@@ -129,6 +130,46 @@ async fn what_is_dropped_can_be_read_in_the_ledger() {
     }
     let wrong = front.get("/admin/conflicts?after=x").await;
     assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+}
+
+/// LOSS-1: nothing goes out of the ledger without being counted.
+#[rstest]
+#[case::memory(Kind::Memory)]
+#[case::sqlite(Kind::Sqlite)]
+#[case::mariadb(Kind::Mariadb)]
+#[actix_web::test]
+async fn what_the_ledger_has_kept_for_long_enough_goes(#[case] kind: Kind) {
+    let front = Front::over(kind, LIMITS);
+    let key = front.masters.key_of("a");
+    stored(&front, &key, "kept").await;
+    front.masters.lose("a", &key);
+    verify(&front).await;
+    let ledger = async || front.get("/admin/conflicts").await.json();
+    let swept = async |holds: &dyn Fn(&Value) -> bool| {
+        let swept = async {
+            loop {
+                front.masters.upkeep.wake_sweep();
+                let page = ledger().await;
+                if holds(&page) {
+                    return page;
+                }
+            }
+        };
+        timeout(BOUND, swept).await.unwrap()
+    };
+    let kept_by = |page: &Value| page["conflicts"][0]["kept_by"].as_array().map_or(0, Vec::len);
+    let page = swept(&|page| kept_by(page) == 3).await;
+    let none = json!({"a": 0, "b": 0, "c": 0});
+    assert_eq!((&page["retention"], &page["expired"]), (&json!("1h"), &none));
+
+    front.masters.clock.advance_ms(LEDGER_RETENTION.as_millis().try_into().unwrap());
+    let page = swept(&|page| page["conflicts"] == json!([])).await;
+    assert_eq!(page["expired"], json!({"a": 1, "b": 1, "c": 1}));
+    let metrics = front.get("/metrics").await;
+    for name in ["a", "b", "c"] {
+        let line = format!("datastore_ledger_expired_total{{partition=\"{name}\"}} 1\n");
+        assert!(metrics.text().contains(&line), "{}", metrics.text());
+    }
 }
 
 /// An expired value is gone at once; the sweep makes a tombstone of it, at its master only, and

@@ -1,7 +1,10 @@
 //! F4 and F7: whatever happens to whichever command, the error says what is certain, nothing
 //! panics, and a new connection finds all or nothing.
 
+use std::time::Duration;
+
 use datastore::partition::engine::Engine;
+use datastore::partition::upkeep::{ConflictPlace, Lost};
 use datastore::partition::{Get, PageRequest, PartitionError, Push, Range, ReseedNumber, Trim};
 use datastore::partition::{Origins, Partition, Result};
 use datastore::record::{Record, Space};
@@ -163,7 +166,10 @@ fn works() -> Vec<(&'static str, Work)> {
         Push { rows: vec![row()], epoch: Epoch::FIRST, reseed: ReseedNumber(0), cuts: Cuts::NONE }
     }
     vec![
-        ("keep", |p| p.keep(&[row()])),
+        ("keep", |p| p.keep(&[Lost::now(row())])),
+        ("forget conflicts", |p| {
+            p.forget_conflicts(&[ConflictPlace::of(&row())], Duration::ZERO).map(drop)
+        }),
         ("reissue", |p| p.reissue(Epoch::FIRST, &SlotSet::EMPTY).map(drop)),
         ("identity", |p| p.identity().map(drop)),
         ("found", |p| p.found(&crate::bed::identity()).map(drop)),

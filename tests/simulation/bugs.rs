@@ -1,19 +1,20 @@
 //! Planted bugs: one per checker, to prove that it is awake.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use datastore::partition::acceptor::{Acceptor, Ballot};
 use datastore::partition::beat::Beat;
 use datastore::partition::memory::Transaction;
 use datastore::partition::tables::ClockRow;
 use datastore::partition::upkeep::{
-    Conflict, ConflictPlace, Digest, Expired, Inspection, Repair, Repaired, Stride, Survey,
+    Conflict, ConflictPlace, Digest, Expired, Inspection, Lost, Repair, Repaired, Stride, Survey,
 };
 use datastore::partition::{
     Applied, Beginning, Chunk, Fetched, Get, Identity, Jump, Listing, Page, PageRequest, Partition,
     Push, Range, Reissued, ReseedNumber, ReseedStep, Result, Status, Trim, Trimmed,
 };
-use datastore::record::{Key, Record};
+use datastore::record::Key;
 use datastore::rules::Rule;
 use datastore::topology::cut::SlotSet;
 use datastore::topology::{Incarnation, Topology};
@@ -280,8 +281,12 @@ impl Partition for Planted<'_> {
         self.link.conflicts(after, max)
     }
 
-    fn keep(&mut self, rows: &[Record]) -> Result<()> {
-        self.link.keep(rows)
+    fn keep(&mut self, lost: &[Lost]) -> Result<()> {
+        self.link.keep(lost)
+    }
+
+    fn forget_conflicts(&mut self, places: &[ConflictPlace], retention: Duration) -> Result<usize> {
+        self.link.forget_conflicts(places, retention)
     }
 
     fn begin_anew(&mut self, identity: &Identity, from: Beginning) -> Result<()> {

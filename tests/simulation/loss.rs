@@ -116,7 +116,7 @@ impl World {
                 heads.insert((row.origin, row.version));
                 standing.insert(row.key.clone());
             }
-            kept.extend(server.visible.conflicts().map(|c| (c.row.origin, c.row.version)));
+            kept.extend(server.visible.conflicts().map(|row| (row.origin, row.version)));
         }
         // Where nothing stands the last tombstone was collected.
         for key in self.ledger.every_key() {

@@ -2,8 +2,8 @@
 //! syncs on request only.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -41,6 +41,9 @@ pub const COPY: &str = "copy";
 /// The wall clock that every store starts at.
 pub const NOW_MS: i64 = 1_000_000_000_000;
 
+/// How long entries of the ledger are kept.
+pub const LEDGER_RETENTION: Duration = Duration::from_secs(3600);
+
 /// Small enough that tests reach them.
 pub const FEED_LIMITS: FeedLimits = FeedLimits {
     followers_max: 50,
@@ -64,10 +67,18 @@ struct Switched {
     engine: Box<dyn Engine>,
     meddle: Meddle,
     up: AtomicBool,
+    /// Whether whoever wants a connection waits, and how many do.
+    held: Mutex<(bool, usize)>,
+    released: Condvar,
 }
 
 impl Connect for Switched {
     fn connect(&self) -> Result<Box<dyn Partition + Send>, PartitionError> {
+        let mut held = self.held.lock().unwrap();
+        held.1 += 1;
+        let mut held = self.released.wait_while(held, |held| held.0).unwrap();
+        held.1 -= 1;
+        drop(held);
         if self.up.load(Ordering::SeqCst) {
             self.engine.connect()
         } else {
@@ -84,6 +95,8 @@ pub struct Masters {
     pub upkeep: Arc<Upkeep>,
     pub clock: Arc<Manual>,
     pub topology: Topology,
+    /// What the store routes by.
+    pub published: Arc<ArcSwap<Topology>>,
     kind: Kind,
     databases: BTreeMap<String, Arc<Switched>>,
     directory: tempfile::TempDir,
@@ -166,8 +179,13 @@ impl Masters {
         let shared = Arc::new(ArcSwap::from_pointee(topology.clone()));
         let time: Arc<dyn Clock> = clock.clone();
         let retention = Duration::from_secs(60);
-        let upkeep =
-            Upkeep::start(members.clone(), Arc::clone(&shared), Arc::clone(&time), Arc::default());
+        let upkeep = Upkeep::start(
+            members.clone(),
+            Arc::clone(&shared),
+            Arc::clone(&time),
+            Arc::default(),
+            Some(LEDGER_RETENTION),
+        );
         let round = Round::start(members, Arc::clone(&shared), Arc::clone(&time), retention);
         let sync = Arc::new(SyncJob::start(round.unwrap()).unwrap());
         let feed = Feed::start(FeedParts {
@@ -181,7 +199,7 @@ impl Masters {
         let store = Store::start(StoreParts {
             set: SET,
             topologies: Arc::clone(&shared) as Arc<dyn Topologies>,
-            topology: shared,
+            topology: Arc::clone(&shared),
             partitions,
             clock: time,
             deadline: Duration::from_secs(5),
@@ -194,7 +212,8 @@ impl Masters {
         });
         let store = Arc::new(store.unwrap());
         let upkeep = Arc::new(upkeep.unwrap());
-        Self { store, sync, feed, upkeep, clock, topology, kind, databases, directory }
+        let published = shared;
+        Self { store, sync, feed, upkeep, clock, topology, published, kind, databases, directory }
     }
 
     /// Takes all partitions away from whoever has no connection yet.
@@ -207,6 +226,18 @@ impl Masters {
     /// Takes one partition away from whoever has no connection yet, or gives it back.
     pub fn set_up(&self, partition: &str, up: bool) {
         self.databases[partition].up.store(up, Ordering::SeqCst);
+    }
+
+    /// Lets whoever wants a connection to a partition wait, or goes on with it.
+    pub fn hold(&self, partition: &str, holds: bool) {
+        let database = &self.databases[partition];
+        database.held.lock().unwrap().0 = holds;
+        database.released.notify_all();
+    }
+
+    /// How many wait for a connection to a partition.
+    pub fn waiting_at(&self, partition: &str) -> usize {
+        self.databases[partition].held.lock().unwrap().1
     }
 
     /// The name of the partition that takes the writes of `key`.
@@ -296,5 +327,6 @@ fn founded(
     let topology = topology.clone();
     let identity = Identity { set: SET, partition: id, schema: SCHEMA_VERSION, topology };
     engine.connect().unwrap().found(&identity).unwrap();
-    Arc::new(Switched { id, engine, meddle, up: AtomicBool::new(true) })
+    let (held, released) = (Mutex::default(), Condvar::new());
+    Arc::new(Switched { id, engine, meddle, up: AtomicBool::new(true), held, released })
 }

@@ -49,9 +49,10 @@ async fn page(request: &HttpRequest, upkeep: web::Data<Upkeep>) -> Result<HttpRe
         })
     });
     let after = after.transpose()?;
+    let (retention, expired) = (upkeep.ledger_retention(), upkeep.expired_conflicts());
     let asked = web::block(move || upkeep.conflicts(after.as_ref(), limit)).await;
     let conflicts = told(asked)?;
-    Ok(answer::json(StatusCode::OK, &ConflictsDoc::new(&conflicts, limit)))
+    Ok(answer::json(StatusCode::OK, &ConflictsDoc::new(&conflicts, limit, retention, &expired)))
 }
 
 /// What a thread was told that asked the partitions.

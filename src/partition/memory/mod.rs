@@ -21,7 +21,7 @@ use super::acceptor::AcceptorRow;
 use super::beat::{Beat, Beats};
 use super::engine::{Engine, EngineKind};
 use super::tables::{AcceptorTable, Cell, ClockRow, CursorRow, Stretch, Tables, Transact};
-use super::upkeep::{Conflict, ConflictPlace, Expired, Mark, Stride, fingerprint_of};
+use super::upkeep::{ConflictPlace, Expired, Mark, Stride, fingerprint_of};
 use super::{Entry, Identity, Jump, Partition, Refusal, Result};
 use crate::clock::Clock;
 use crate::record::{Key, Record, StoredAt};
@@ -42,7 +42,7 @@ pub struct State {
     /// The checksums of rows that were changed behind the partition's back, as they were stored:
     /// those of all others match.
     torn: BTreeMap<Key, u64>,
-    conflicts: Tree<ConflictPlace, Conflict>,
+    conflicts: Tree<ConflictPlace, (Record, i64)>,
 }
 
 /// A row of table `frontend`.
@@ -70,8 +70,8 @@ impl State {
     }
 
     /// The ledger.
-    pub fn conflicts(&self) -> impl Iterator<Item = &Conflict> {
-        self.conflicts.values()
+    pub fn conflicts(&self) -> impl Iterator<Item = &Record> {
+        self.conflicts.values().map(|(row, _)| row)
     }
 
     fn checksum(&self, row: &Record) -> u64 {
@@ -412,19 +412,28 @@ impl Tables for Transaction<'_> {
         Ok(rows.take(stride.rows_max).map(mark).collect())
     }
 
-    fn put_conflicts(&mut self, rows: &[&Record]) -> Result<()> {
-        let noted_ms = self.now_ms;
-        for &row in rows {
-            let place = ConflictPlace { key: row.key.clone(), version: row.version };
-            if !self.state().conflicts.contains_key(&place) {
-                let conflict = Conflict { row: row.clone(), noted_ms };
-                self.edit(|state| state.conflicts.insert(place, conflict));
-            }
+    fn put_conflict(&mut self, row: &Record, noted_ms: i64) -> Result<()> {
+        let place = ConflictPlace::of(row);
+        if !self.state().conflicts.contains_key(&place) {
+            self.edit(|state| state.conflicts.insert(place, (row.clone(), noted_ms)));
         }
         Ok(())
     }
 
-    fn conflicts(&mut self, after: Option<&ConflictPlace>, max: usize) -> Result<Vec<Conflict>> {
+    fn remove_conflict(&mut self, place: &ConflictPlace, noted_max: i64) -> Result<bool> {
+        let noted = self.state().conflicts.get(place).map(|(_, noted_ms)| *noted_ms);
+        let is_old = noted.is_some_and(|noted_ms| noted_ms <= noted_max);
+        if is_old {
+            self.edit(|state| state.conflicts.remove(place));
+        }
+        Ok(is_old)
+    }
+
+    fn conflicts(
+        &mut self,
+        after: Option<&ConflictPlace>,
+        max: usize,
+    ) -> Result<Vec<(Record, i64)>> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let range = self.state().conflicts.from(from);
         Ok(range.take(max).map(|(_, conflict)| conflict.clone()).collect())

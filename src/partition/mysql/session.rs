@@ -22,7 +22,7 @@ use super::stored::{Columns, Stored, Torn, all_of, clock_row, set_id, stored_top
 use super::upkeep;
 use crate::clock::Clock;
 use crate::partition::tables::{Cell, ClockRow, CursorRow, Stretch, Tables};
-use crate::partition::upkeep::{Conflict, ConflictPlace, Expired, Mark, Stride, Sum};
+use crate::partition::upkeep::{ConflictPlace, Expired, Mark, Stride, Sum};
 use crate::partition::{Entry, Identity, Jump, PartitionError, Refusal, Result};
 use crate::record::{Key, Record, Space};
 use crate::version::{Epoch, PartitionId, RunId, Seq, SetId, Version};
@@ -560,13 +560,20 @@ impl Tables for Session<'_> {
         upkeep::sum(self, stride)
     }
 
-    fn put_conflicts(&mut self, rows: &[&Record]) -> Result<()> {
-        let now_ms = self.now_ms()?;
-        upkeep::put_conflicts(self, rows, now_ms)
+    fn put_conflict(&mut self, row: &Record, noted_ms: i64) -> Result<()> {
+        upkeep::put_conflict(self, row, noted_ms)
     }
 
-    fn conflicts(&mut self, after: Option<&ConflictPlace>, max: usize) -> Result<Vec<Conflict>> {
+    fn conflicts(
+        &mut self,
+        after: Option<&ConflictPlace>,
+        max: usize,
+    ) -> Result<Vec<(Record, i64)>> {
         upkeep::conflicts(self, after, max)
+    }
+
+    fn remove_conflict(&mut self, place: &ConflictPlace, noted_max: i64) -> Result<bool> {
+        upkeep::remove_conflict(self, place, noted_max)
     }
 
     fn clear(&mut self) -> Result<()> {

@@ -11,9 +11,7 @@ use super::session::{Session, stored_space};
 use super::statements::{self, Prepared, Text, prepared};
 use super::stored::{Columns, Stored, Torn, mark};
 use crate::partition::Result;
-use crate::partition::upkeep::{
-    Conflict, ConflictPlace, Expired, Mark, Stride, Sum, expired_after,
-};
+use crate::partition::upkeep::{ConflictPlace, Expired, Mark, Stride, Sum, expired_after};
 use crate::record::{Key, Record, Space};
 
 /// An unsigned number of 64 bits. The greatest ones are passed on as negative ones, like all such
@@ -97,6 +95,10 @@ static PUT_CONFLICT: Prepared = prepared(
        content_type, value, space) VALUES (?,?,?,?,?,?,?,?,?,?)
      ON DUPLICATE KEY UPDATE version = VALUES(version)",
 );
+static REMOVE_CONFLICT: Prepared = prepared(
+    "remove conflict",
+    "DELETE FROM conflict WHERE space = ? AND id = ? AND version = ? AND updated_at <= ?",
+);
 static CONFLICTS: Prepared = prepared(
     "conflicts",
     "SELECT space, id, version, origin, deleted, expires_at, content_type, checksum,
@@ -164,25 +166,33 @@ pub(super) fn sum(session: &mut Session<'_>, stride: &Stride) -> Result<(Sum, By
     Ok((sum, upto))
 }
 
-/// Row by row: there are few.
-pub(super) fn put_conflicts(
-    session: &mut Session<'_>,
-    rows: &[&Record],
-    now_ms: i64,
-) -> Result<()> {
-    for row in rows {
-        let mut params = row_params(row, now_ms).to_vec();
-        params.push(Value::Int(stored_space(row.key.space())));
-        session.execute(&PUT_CONFLICT, 1, params)?;
-    }
+pub(super) fn put_conflict(session: &mut Session<'_>, row: &Record, noted_ms: i64) -> Result<()> {
+    let mut params = row_params(row, noted_ms).to_vec();
+    params.push(Value::Int(stored_space(row.key.space())));
+    session.execute(&PUT_CONFLICT, 1, params)?;
     Ok(())
+}
+
+pub(super) fn remove_conflict(
+    session: &mut Session<'_>,
+    place: &ConflictPlace,
+    noted_max: i64,
+) -> Result<bool> {
+    let key = &place.key;
+    let asked = vec![
+        Value::Int(stored_space(key.space())),
+        bytes(key.bytes()),
+        Value::Int(place.version.packed()),
+        Value::Int(noted_max),
+    ];
+    Ok(session.execute(&REMOVE_CONFLICT, 1, asked)?.found > 0)
 }
 
 pub(super) fn conflicts(
     session: &mut Session<'_>,
     after: Option<&ConflictPlace>,
     max: usize,
-) -> Result<Vec<Conflict>> {
+) -> Result<Vec<(Record, i64)>> {
     let (space, key, version) = after.map_or((-1, Bytes::new(), 0), |after| {
         let key = &after.key;
         (stored_space(key.space()), key.bytes().clone(), after.version.packed())
@@ -206,7 +216,10 @@ pub(super) fn conflicts(
     let mut conflicts = Vec::new();
     for row in session.execute(&CONFLICTS, 1, asked)?.rows {
         let row = read(row).map_err(|torn: Torn| torn.at(CONFLICTS.name))?;
-        conflicts.extend(row.map(|row| Conflict { noted_ms: row.stored_at.0, row }));
+        conflicts.extend(row.map(|row| {
+            let noted_ms = row.stored_at.0;
+            (row, noted_ms)
+        }));
     }
     Ok(conflicts)
 }

@@ -17,7 +17,7 @@ use super::stored::{
 use super::upkeep;
 use crate::clock::Clock;
 use crate::partition::tables::{Cell, ClockRow, CursorRow, Points, Stretch, Tables};
-use crate::partition::upkeep::{Conflict, ConflictPlace, Expired, Mark, Stride};
+use crate::partition::upkeep::{ConflictPlace, Expired, Mark, Stride};
 use crate::partition::{Entry, Identity, Jump, PartitionError, Refusal, Result};
 use crate::record::{Key, Record, Space};
 use crate::version::{PartitionId, RunId, Seq, SetId, Version};
@@ -517,12 +517,20 @@ impl Tables for Session<'_> {
         upkeep::marks(self, stride)
     }
 
-    fn put_conflicts(&mut self, rows: &[&Record]) -> Result<()> {
-        upkeep::put_conflicts(self, rows, self.clock.wall_ms())
+    fn put_conflict(&mut self, row: &Record, noted_ms: i64) -> Result<()> {
+        upkeep::put_conflict(self, row, noted_ms)
     }
 
-    fn conflicts(&mut self, after: Option<&ConflictPlace>, max: usize) -> Result<Vec<Conflict>> {
+    fn conflicts(
+        &mut self,
+        after: Option<&ConflictPlace>,
+        max: usize,
+    ) -> Result<Vec<(Record, i64)>> {
         upkeep::conflicts(self, after, max)
+    }
+
+    fn remove_conflict(&mut self, place: &ConflictPlace, noted_max: i64) -> Result<bool> {
+        upkeep::remove_conflict(self, place, noted_max)
     }
 
     fn clear(&mut self) -> Result<()> {

@@ -7,7 +7,7 @@ use rusqlite::params;
 use super::statements::{Session, Statement, bounded, statement, stored_space};
 use super::stored::{flag, mark, record, version};
 use crate::partition::Result;
-use crate::partition::upkeep::{Conflict, ConflictPlace, Expired, Mark, Stride};
+use crate::partition::upkeep::{ConflictPlace, Expired, Mark, Stride};
 use crate::record::{Key, Record, Space};
 
 /// The statements about one of the two tables that hold rows.
@@ -59,6 +59,10 @@ static PUT_CONFLICT: Statement = statement(
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
      ON CONFLICT (space, id, version) DO NOTHING",
 );
+static REMOVE_CONFLICT: Statement = statement(
+    "remove conflict",
+    "DELETE FROM conflict WHERE space = ?1 AND id = ?2 AND version = ?3 AND updated_at <= ?4",
+);
 static CONFLICTS: Statement = statement(
     "conflicts",
     "SELECT version, origin, deleted, expires_at, content_type, checksum, updated_at, value,
@@ -98,31 +102,40 @@ pub(super) fn marks(session: &Session<'_>, stride: &Stride) -> Result<Vec<Mark>>
     Ok(marks)
 }
 
-pub(super) fn put_conflicts(session: &Session<'_>, rows: &[&Record], now_ms: i64) -> Result<()> {
-    for row in rows {
-        let body = row.body.as_ref();
-        let values = params![
-            stored_space(row.key.space()),
-            row.key.bytes().as_ref(),
-            row.version.packed(),
-            row.origin.0,
-            row.is_tombstone(),
-            body.and_then(|body| body.expires_at),
-            now_ms,
-            row.checksum().cast_signed(),
-            body.map_or("", |body| body.content_type.as_str()),
-            body.map_or(&[][..], |body| body.value.as_ref()),
-        ];
-        session.execute(&PUT_CONFLICT, values)?;
-    }
+pub(super) fn put_conflict(session: &Session<'_>, row: &Record, noted_ms: i64) -> Result<()> {
+    let body = row.body.as_ref();
+    let values = params![
+        stored_space(row.key.space()),
+        row.key.bytes().as_ref(),
+        row.version.packed(),
+        row.origin.0,
+        row.is_tombstone(),
+        body.and_then(|body| body.expires_at),
+        noted_ms,
+        row.checksum().cast_signed(),
+        body.map_or("", |body| body.content_type.as_str()),
+        body.map_or(&[][..], |body| body.value.as_ref()),
+    ];
+    session.execute(&PUT_CONFLICT, values)?;
     Ok(())
+}
+
+pub(super) fn remove_conflict(
+    session: &Session<'_>,
+    place: &ConflictPlace,
+    noted_max: i64,
+) -> Result<bool> {
+    let key = &place.key;
+    let asked =
+        params![stored_space(key.space()), key.bytes().as_ref(), place.version.packed(), noted_max];
+    Ok(session.execute(&REMOVE_CONFLICT, asked)? > 0)
 }
 
 pub(super) fn conflicts(
     session: &Session<'_>,
     after: Option<&ConflictPlace>,
     max: usize,
-) -> Result<Vec<Conflict>> {
+) -> Result<Vec<(Record, i64)>> {
     let mut conflicts = Vec::new();
     let (space, key, version) = after.map_or((-1, &[][..], 0), |after| {
         let key = &after.key;
@@ -133,7 +146,7 @@ pub(super) fn conflicts(
         let key = Key::stored(space, row.get::<_, Vec<u8>>(8)?);
         let read = record(key.clone(), row, true).map_err(|torn| torn.of(&key))?;
         let noted_ms = read.stored_at.0;
-        conflicts.push(Conflict { row: read, noted_ms });
+        conflicts.push((read, noted_ms));
         Ok(true)
     })?;
     Ok(conflicts)

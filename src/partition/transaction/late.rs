@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 
-use super::Places;
+use super::{Places, ledger};
 use crate::partition::tables::{Cell, Tables};
 use crate::partition::{Entry, Refusal, Reissued, Result};
 use crate::record::{Key, Record};
@@ -43,7 +43,7 @@ pub(super) fn keep(
             if row.version < other.version { (row, &other) } else { (&other, row) };
         let is_lost = loser.origin != winner.origin && cuts.make_late(loser);
         if is_lost && loser.body != winner.body {
-            tables.put_conflicts(&[loser])?;
+            ledger::note(tables, loser)?;
         }
     }
     Ok(())

@@ -9,17 +9,20 @@
 mod accept;
 mod commit;
 mod late;
+mod ledger;
 mod page;
 mod read;
 mod reseed;
 mod trim;
 mod upkeep;
 
+use std::time::Duration;
+
 use super::acceptor::{Acceptor, AcceptorRow, Ballot};
 use super::beat::{self, Beat};
 use super::tables::{ClockRow, CursorRow, Tables, Transact};
 use super::upkeep::{
-    Conflict, ConflictPlace, Digest, Expired, Inspection, Repair, Repaired, Stride, Survey,
+    Conflict, ConflictPlace, Digest, Expired, Inspection, Lost, Repair, Repaired, Stride, Survey,
 };
 use super::{
     Applied, Beginning, Chunk, Entry, Fetched, Get, Identity, Jump, Listing, OPENING_JUMP,
@@ -182,11 +185,15 @@ impl<T: Transact> Partition for T {
     }
 
     fn conflicts(&mut self, after: Option<&ConflictPlace>, max: usize) -> Result<Vec<Conflict>> {
-        self.reading(|tables| tables.conflicts(after, max))
+        self.reading(|tables| ledger::read(tables, after, max))
     }
 
-    fn keep(&mut self, rows: &[Record]) -> Result<()> {
-        self.writing(|tables| tables.put_conflicts(&rows.iter().collect::<Vec<_>>()))
+    fn keep(&mut self, lost: &[Lost]) -> Result<()> {
+        self.writing(|tables| ledger::keep(tables, lost))
+    }
+
+    fn forget_conflicts(&mut self, places: &[ConflictPlace], retention: Duration) -> Result<usize> {
+        self.writing(|tables| ledger::forget(tables, places, retention))
     }
 
     fn begin_anew(&mut self, identity: &Identity, from: Beginning) -> Result<()> {

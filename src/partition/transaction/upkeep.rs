@@ -1,6 +1,6 @@
 //! Comparing and mending: what a partition holds, and putting single rows right.
 
-use super::{Places, same_reseed, serving, status};
+use super::{Places, ledger, same_reseed, serving, status};
 use crate::partition::tables::{Cell, ClockRow, Tables};
 use crate::partition::upkeep::{
     Digest, Expired, Inspected, Inspection, Repair, Repaired, Stride, Survey,
@@ -84,7 +84,7 @@ pub(super) fn repair(tables: &mut dyn Tables, repair: &Repair) -> Result<Repaire
 /// damaged is nobody's write.
 fn keep(tables: &mut dyn Tables, key: &Key) -> Result<()> {
     match tables.cells(&[key], usize::MAX)?.remove(key) {
-        Some(Cell::Row(row)) => tables.put_conflicts(&[&row]),
+        Some(Cell::Row(row)) => ledger::note(tables, &row),
         Some(Cell::Large(_) | Cell::Damaged) | None => Ok(()),
     }
 }
