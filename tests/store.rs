@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 use std::time::Duration;
 
-use datastore::clock::Clock;
+use datastore::clock::{Clock, System};
 use datastore::lane::disposable::Disposable;
 use datastore::lane::pool::Pool;
 use datastore::lane::{Connect, LaneLimits};
@@ -19,6 +19,7 @@ use datastore::store::Served;
 use datastore::store::answer::{Ack, Need, Serving, StoreError};
 use datastore::store::route::Part;
 use datastore::sync::round::Member;
+use datastore::topology::slots::Move;
 use datastore::vector::Token;
 use datastore::version::{PartitionId, RunId, SetId};
 use datastore::write::{Outcome, Write};
@@ -155,6 +156,37 @@ async fn concurrent_writers_of_one_key_get_rising_versions() {
     assert_eq!(versions.len(), 200, "VER-1");
     let read = front.store.get(&key("one"), &Need::any(), None).await.unwrap();
     assert_eq!(read.record.unwrap().version, *versions.last().unwrap());
+}
+
+/// A master that hangs is replaced: what waits behind it goes to its successor, and what was begun
+/// there is told soon, long before its deadline.
+#[tokio::test]
+async fn who_waits_for_a_master_that_hangs_is_routed_again() {
+    let front = Masters::over(Kind::Memory);
+    let name = front.key_of("a");
+    front.hold("a", true);
+    let (store, write) = (Arc::clone(&front.store), set(&name, "begun"));
+    let begun = tokio::spawn(async move { store.write(write, Ack::One, None).await });
+    while front.waiting_at("a") == 0 {
+        tokio::task::yield_now().await;
+    }
+    let [a, b] = ["a", "b"].map(|name| front.topology.voter_named(name).unwrap().id);
+    let moved = Move { from: a, to: b, slots: front.topology.owned_by(a) };
+    let next = front.topology.promote(&moved, front.topology.epoch().next()).unwrap();
+    let clock = System::new();
+    let (waiting, ()) =
+        tokio::join!(front.store.write(set(&name, "waits"), Ack::One, None), async {
+            front.published.store(Arc::new(next));
+        });
+    let waiting = waiting.unwrap();
+    assert_eq!(waiting.served_by.name.as_ref(), "b");
+    let begun = begun.await.unwrap();
+    assert!(matches!(begun, Err(StoreError::OutcomeUnknown { .. })), "{begun:?}");
+    let took = clock.monotonic();
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    front.hold("a", false);
+    let need = Need::at("b");
+    assert_eq!(value_at(&front, &name, &need).await.as_deref(), Some("waits"));
 }
 
 /// A read copy that the store does not serve yet.

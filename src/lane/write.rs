@@ -1,11 +1,19 @@
 //! The write lane: one thread, one connection, group commit.
+//!
+//! A write that waits behind a server that hangs may be withdrawn ([`Pending::withdraw`]): the lane
+//! and whoever asked both claim it, and only the first of the two has it. So whoever withdraws it
+//! knows that nothing was done, and may route it elsewhere.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::RecvError;
 
 use super::batch::{self, BatchError};
 use super::{Connect, DEAD_AT_ONCE, Deadline, LaneError, LaneLimits, Topologies};
@@ -15,12 +23,44 @@ use crate::topology::Topology;
 use crate::version::{Epoch, PartitionId};
 use crate::write::{Outcome, Write};
 
-type Answer = Result<Outcome, LaneError>;
+/// What became of a write.
+pub type Answer = Result<Outcome, LaneError>;
+
+/// Taken by whoever swaps it first: the lane that begins the write, or who withdraws it.
+type Claim = Arc<AtomicBool>;
 
 struct Request {
     write: Write,
     deadline: Deadline,
     reply: oneshot::Sender<Answer>,
+    claim: Claim,
+}
+
+/// A write on a lane: a future of its answer, after commit.
+pub struct Pending {
+    answer: oneshot::Receiver<Answer>,
+    claim: Claim,
+}
+
+impl Pending {
+    /// Takes the write from the lane. `true`: nothing was done, and nothing will be. `false`: it
+    /// was begun.
+    pub fn withdraw(&self) -> bool {
+        !self.claim.swap(true, Ordering::SeqCst)
+    }
+
+    /// Waits for the answer on a thread that may.
+    pub fn blocking_recv(self) -> Result<Answer, RecvError> {
+        self.answer.blocking_recv()
+    }
+}
+
+impl Future for Pending {
+    type Output = Result<Answer, RecvError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.answer).poll(context)
+    }
 }
 
 /// What a lane's thread works with.
@@ -65,16 +105,13 @@ impl WriteLane {
         })
     }
 
-    /// Puts a write on the lane; the answer comes over the channel, after commit.
-    pub fn submit(
-        &self,
-        write: Write,
-        deadline: Deadline,
-    ) -> Result<oneshot::Receiver<Answer>, LaneError> {
+    /// Puts a write on the lane.
+    pub fn submit(&self, write: Write, deadline: Deadline) -> Result<Pending, LaneError> {
         let weight = write.weight();
         let waiting = self.waiting_bytes.fetch_add(weight, Ordering::SeqCst);
         let (reply, answer) = oneshot::channel();
-        let request = Request { write, deadline, reply };
+        let claim = Claim::default();
+        let request = Request { write, deadline, reply, claim: Arc::clone(&claim) };
         let sent = match &self.queue {
             // One write alone is always let in, however large it is.
             Some(_) if waiting > 0 && waiting + weight > self.queue_bytes_max => {
@@ -87,7 +124,7 @@ impl WriteLane {
             None => Err(LaneError::Stopped),
         };
         match sent {
-            Ok(()) => Ok(answer),
+            Ok(()) => Ok(Pending { answer, claim }),
             Err(error) => {
                 self.waiting_bytes.fetch_sub(weight, Ordering::SeqCst);
                 Err(error)
@@ -130,6 +167,8 @@ impl Lane {
             for request in late {
                 answer(request, Err(LaneError::DeadlinePassed));
             }
+            let claimed = |request: &Request| !request.claim.swap(true, Ordering::SeqCst);
+            let due: Vec<Request> = due.into_iter().filter(claimed).collect();
             if due.is_empty() {
                 continue;
             }

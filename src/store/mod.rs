@@ -19,6 +19,7 @@ mod membership;
 mod reads;
 pub mod route;
 mod routed;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -36,6 +37,7 @@ use crate::feed::Feed;
 use crate::founding::history::History;
 use crate::jobs::SyncJob;
 use crate::lane::pool::Pool;
+use crate::lane::write::Answer;
 use crate::lane::{Connect, Deadline, LaneError, LaneLimits, Topologies};
 use crate::partition::engine::EngineKind;
 use crate::partition::{PUT_BACK, PartitionError};
@@ -206,12 +208,13 @@ impl Store {
         session: Option<&Token>,
     ) -> Result<Written, StoreError> {
         let mut vector = self.vector_of(session)?;
+        let (deadline, _) = self.deadline();
         let mut master = self.topology.load().master_of(&write.key);
-        let mut answer = self.write_at(master, write.clone()).await?;
+        let mut answer = self.write_at(master, write.clone(), deadline).await?;
         if let Err(LaneError::Moved { .. }) = answer {
-            // The lane knows a later topology: route once more.
+            // There is a later topology: route once more.
             master = self.topology.load().master_of(&write.key);
-            answer = self.write_at(master, write.clone()).await?;
+            answer = self.write_at(master, write.clone(), deadline).await?;
         }
         let lanes = self.lanes_of(master)?;
         let served_by = lanes.served.serving.clone();
@@ -312,11 +315,12 @@ impl Store {
         &self,
         master: PartitionId,
         write: Write,
-    ) -> Result<Result<crate::write::Outcome, LaneError>, StoreError> {
+        deadline: Deadline,
+    ) -> Result<Answer, StoreError> {
         let lanes = self.lanes_of(master)?;
         let (began, key, bytes) =
             (self.clock.monotonic(), write.key.clone(), written_bytes(&write));
-        let answer = self.submit(&lanes, write).await;
+        let answer = self.submit(&lanes, write, deadline).await;
         self.count_write(&lanes, (&key, bytes), began, &answer);
         let answer = answer?;
         match &answer {
@@ -327,27 +331,6 @@ impl Store {
             Err(_) => {}
         }
         Ok(answer)
-    }
-
-    /// Puts a write on the lane of its master and waits for what becomes of it.
-    async fn submit(
-        &self,
-        lanes: &Lanes,
-        write: Write,
-    ) -> Result<Result<crate::write::Outcome, LaneError>, StoreError> {
-        let (deadline, patience) = self.deadline();
-        let lane = lanes.write.as_ref().expect("masters are voters, and those have write lanes");
-        Ok(match lane.submit(write, deadline) {
-            Ok(answer) => match tokio::time::timeout(patience, answer).await {
-                Ok(answer) => answer.unwrap_or(Err(LaneError::Stopped)),
-                Err(_) => {
-                    // It waits or runs: nobody can say whether it will stand.
-                    let partition = Arc::clone(&lanes.served.serving.name);
-                    return Err(StoreError::OutcomeUnknown { partition });
-                }
-            },
-            Err(error) => Err(error),
-        })
     }
 }
 
