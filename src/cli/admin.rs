@@ -174,7 +174,17 @@ impl ShowArgs {
         Ok(Exit::Done)
     }
 
-    fn print(&self, answer: &Value, people: impl FnOnce(&Value) -> String) -> Result<(), CliError> {
+    /// The service that is asked.
+    pub fn client(&self) -> Result<Client, CliError> {
+        Ok(self.service.client()?)
+    }
+
+    /// Shows an answer, as it came or to people.
+    pub fn print(
+        &self,
+        answer: &Value,
+        people: impl FnOnce(&Value) -> String,
+    ) -> Result<(), CliError> {
         if self.json { value::print_json(answer) } else { value::print(people(answer).as_bytes()) }
     }
 }
@@ -209,7 +219,7 @@ fn text(doc: &Value, name: &str) -> String {
 }
 
 /// A line for each of these.
-fn fields(doc: &Value, names: &[&str]) -> String {
+pub fn fields(doc: &Value, names: &[&str]) -> String {
     let mut table = table::plain();
     for name in names {
         table.add_row([(*name).to_owned(), text(doc, name)]);

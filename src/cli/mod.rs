@@ -3,7 +3,7 @@
 //! Two kinds of commands. `serve`, `init`, `sync` and `config check` read the configuration and
 //! open the partitions themselves ([`local`]). `get`, `set`, `update` and `delete` ([`verbs`]) and
 //! `list` ([`list`]), `watch` ([`watch`]), `verify` ([`mod@verify`]) and the administration
-//! ([`admin`], [`partitions`]) speak HTTP to a running service, like any other client
+//! ([`admin`], [`partitions`], [`conflicts`]) speak HTTP to a running service, like any other client
 //! ([`crate::client`]); they need no configuration.
 //!
 //! What a command is asked for goes to standard output and nothing else does; what went wrong goes
@@ -11,6 +11,7 @@
 
 mod admin;
 mod arguments;
+mod conflicts;
 mod list;
 mod local;
 mod operation;
@@ -29,6 +30,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use self::admin::{ClearArgs, OperationsArgs, PlanArgs, ServiceCommand, ShowArgs};
+use self::conflicts::ConflictsArgs;
 use self::list::ListArgs;
 use self::local::{CheckArgs, InitArgs, LocalError, ServeArgs, SyncArgs};
 use self::partitions::PartitionsArgs;
@@ -78,6 +80,8 @@ enum Command {
     Verify(VerifyArgs),
     /// Show the partitions: what they are for, how they do, how old they are; add read copies
     Partitions(PartitionsArgs),
+    /// Show the writes that lost against others, and write one of them once more
+    Conflicts(ConflictsArgs),
     /// Show the service's state, or end it
     #[command(subcommand)]
     Service(ServiceCommand),
@@ -175,6 +179,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Watch(args) => watch::watch(&args),
         Command::Verify(args) => verify::verify(&args),
         Command::Partitions(args) => partitions::partitions(&args),
+        Command::Conflicts(args) => conflicts::conflicts(&args),
         Command::Service(command) => admin::service(&command),
         Command::Operations(args) => admin::operations(&args),
         Command::Scaling(args) => admin::scaling(&args),

@@ -115,6 +115,39 @@ fn partitions_are_shown() {
     service.stop();
 }
 
+/// A row that somebody has deleted behind its master's back is dropped by verify, and kept.
+#[test]
+fn what_was_dropped_is_listed_shown_and_written_once_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Service::start(folder.path());
+    let url = service.url();
+    let cli = |arguments: &[&str]| {
+        let (exit, said) = cli(folder.path(), &url, arguments);
+        (exit, String::from_utf8(said).unwrap())
+    };
+    let written = service.connect().put("/bucket/k", b"kept");
+    service.sync();
+    let master = written.header("datastore-partition").unwrap();
+    let file = rusqlite::Connection::open(folder.path().join(format!("data/{master}.db")));
+    let deleted = file.unwrap().execute("DELETE FROM data WHERE id = CAST('k' AS BLOB)", ());
+    assert_eq!(deleted.unwrap(), 1);
+    assert_eq!(cli(&["verify"]).0, Some(0));
+    let (exit, page) = cli(&["conflicts", "--json"]);
+    let page: Value = serde_json::from_str(&page).unwrap();
+    let id = page["conflicts"][0]["id"].as_str().unwrap();
+    assert_eq!((exit, &page["retention"]), (Some(0), &json!("30d")), "{page}");
+    let (exit, table) = cli(&["conflicts", "--all"]);
+    assert_eq!((exit, table.lines().count(), table.contains(id)), (Some(0), 2, true), "{table}");
+    let (exit, entry) = cli(&["conflicts", id]);
+    assert!(exit == Some(0) && entry.contains("kept"), "{entry}");
+    assert_eq!(cli(&["conflicts", "replay", id, "--if-match", "*"]).0, Some(1));
+    let (exit, said) = cli(&["conflicts", "replay", id, "--if-none-match", "*"]);
+    assert!(exit == Some(0) && said.contains("written once more"), "{said}");
+    assert_eq!(cli(&["get", "k", "--canonical"]), (Some(0), "kept".to_owned()));
+    assert_eq!(cli(&["conflicts", "x"]).0, Some(1));
+    service.stop();
+}
+
 #[test]
 fn lists_follow_their_pages() {
     let folder = tempfile::tempdir().unwrap();
