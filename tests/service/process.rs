@@ -49,14 +49,30 @@ impl Service {
 
     /// Starts one with these environment variables.
     pub fn start_with(folder: &Path, environment: &[(&str, &str)]) -> Self {
+        Self::spawn(&mut Self::command(folder, environment))
+    }
+
+    /// The same; `None`: it ended before it listened.
+    pub fn try_start_with(folder: &Path, environment: &[(&str, &str)]) -> Option<Self> {
+        let mut service = Self::spawn_only(&mut Self::command(folder, environment));
+        service.listens().then_some(service)
+    }
+
+    fn command(folder: &Path, environment: &[(&str, &str)]) -> Command {
         let mut command = datastore(folder);
         command.arg("serve").env("DATASTORE__SERVER__LISTEN", "127.0.0.1:0");
         command.envs(environment.iter().copied());
-        Self::spawn(&mut command)
+        command
     }
 
     /// Starts this command and waits until it listens.
     pub fn spawn(command: &mut Command) -> Self {
+        let mut service = Self::spawn_only(command);
+        assert!(service.listens(), "it ended instead of listening:\n{}", service.log);
+        service
+    }
+
+    fn spawn_only(command: &mut Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (send, lines) = channel();
@@ -69,11 +85,16 @@ impl Service {
             }
         });
         let address = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut service = Self { child, address, lines, log: String::new() };
-        let line = service.wait_for("listening on http://");
-        let (_, rest) = line.split_once("listening on http://").unwrap();
-        service.address = rest.split_whitespace().next().unwrap().parse().unwrap();
-        service
+        Self { child, address, lines, log: String::new() }
+    }
+
+    /// Waits until it listens; `false`: it has ended.
+    fn listens(&mut self) -> bool {
+        const LISTENS: &str = "listening on http://";
+        let Some(line) = self.next_with(&[LISTENS]) else { return false };
+        let (_, rest) = line.split_once(LISTENS).unwrap();
+        self.address = rest.split_whitespace().next().unwrap().parse().unwrap();
+        true
     }
 
     /// Waits for a log line that contains `text`.
@@ -83,15 +104,21 @@ impl Service {
 
     /// Waits for a log line that contains one of these.
     pub fn wait_for_either(&mut self, text: &str, other: &str) -> String {
+        self.next_with(&[text, other]).unwrap_or_else(|| panic!("no line with {text:?}"))
+    }
+
+    /// The next line with one of these in it; `None`: the process has ended.
+    fn next_with(&mut self, texts: &[&str]) -> Option<String> {
         loop {
             match self.lines.recv_timeout(BOUND) {
                 Ok(line) => {
                     writeln!(self.log, "{line}").unwrap();
-                    if line.contains(text) || line.contains(other) {
-                        return line;
+                    if texts.iter().any(|text| line.contains(text)) {
+                        return Some(line);
                     }
                 }
-                Err(error) => panic!("no line with {text:?} ({error}) in:\n{}", self.log),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => panic!("none of {texts:?}:\n{}", self.log),
             }
         }
     }
