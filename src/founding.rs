@@ -69,17 +69,6 @@ pub struct OpenSet {
     pub unreachable: Vec<Unreachable>,
 }
 
-impl OpenSet {
-    /// What the partition of that name has to say of itself at every connection.
-    pub fn expected(&self, name: &str) -> Option<Expected> {
-        self.topology.voter_named(name).map(|voter| Expected {
-            name: voter.name.clone(),
-            set: self.set,
-            partition: voter.id,
-        })
-    }
-}
-
 /// A partition that could not be asked whose it is.
 #[derive(Debug)]
 pub struct Unreachable {

@@ -11,7 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::feed::{Feed, Kind, Listed, Mark};
@@ -122,9 +124,9 @@ pub struct Frontends {
     id: String,
     address: String,
     started_ms: i64,
-    interval: Duration,
+    interval: watch::Sender<Duration>,
     /// One thread a partition, so that one that hangs keeps no other from hearing of us.
-    lanes: Vec<(Arc<str>, ReadLane)>,
+    lanes: ArcSwap<Vec<(Arc<str>, Arc<ReadLane>)>>,
     suspects: Mutex<BTreeSet<String>>,
     store: Arc<Store>,
     feed: Arc<Feed>,
@@ -134,25 +136,45 @@ pub struct Frontends {
 impl Frontends {
     /// Starts the threads; nothing is written yet.
     pub fn start(parts: FrontendsParts) -> std::io::Result<Self> {
-        let limits = LaneLimits { read_threads: 1, queue_max: 64, ..LaneLimits::default() };
-        let mut lanes = Vec::new();
-        for (name, connect) in parts.partitions {
-            let thread = format!("beat-{name}");
-            let pool = Arc::new(Pool::new(connect, Arc::clone(&parts.clock), limits));
-            let lane = ReadLane::start(&thread, pool, Arc::clone(&parts.clock), limits)?;
-            lanes.push((name, lane));
-        }
-        Ok(Self {
+        let frontends = Self {
             id: parts.id,
             address: parts.address,
             started_ms: parts.clock.wall_ms(),
-            interval: parts.interval,
-            lanes,
+            interval: watch::Sender::new(parts.interval),
+            lanes: ArcSwap::default(),
             suspects: Mutex::default(),
             store: parts.store,
             feed: parts.feed,
             clock: parts.clock,
-        })
+        };
+        for (name, connect) in parts.partitions {
+            frontends.add(name, connect)?;
+        }
+        Ok(frontends)
+    }
+
+    /// One more partition keeps the rows from now on. One of the same name is replaced.
+    pub fn add(&self, name: Arc<str>, connect: Arc<dyn Connect>) -> std::io::Result<()> {
+        let limits = LaneLimits { read_threads: 1, queue_max: 64, ..LaneLimits::default() };
+        let thread = format!("beat-{name}");
+        let pool = Arc::new(Pool::new(connect, Arc::clone(&self.clock), limits));
+        let lane = ReadLane::start(&thread, pool, Arc::clone(&self.clock), limits)?;
+        let new = (name, Arc::new(lane));
+        self.lanes.rcu(|lanes| {
+            let others = lanes.iter().filter(|(known, _)| *known != new.0);
+            others.chain([&new]).cloned().collect::<Vec<_>>()
+        });
+        Ok(())
+    }
+
+    /// One keeps them no longer. What was asked there is answered first, which nobody here waits
+    /// for.
+    pub fn remove(&self, name: &str) {
+        let before = self.lanes.rcu(|lanes| {
+            let others = lanes.iter().filter(|(known, _)| **known != *name);
+            others.cloned().collect::<Vec<_>>()
+        });
+        drop(std::thread::Builder::new().spawn(move || drop(before)));
     }
 
     /// The id of this one.
@@ -161,8 +183,18 @@ impl Frontends {
     }
 
     /// How often it says that it runs.
-    pub const fn interval(&self) -> Duration {
-        self.interval
+    pub fn interval(&self) -> Duration {
+        *self.interval.borrow()
+    }
+
+    /// From now on it says so that often. Whether that is something new.
+    pub fn set_interval(&self, interval: Duration) -> bool {
+        self.interval.send_if_modified(|standing| std::mem::replace(standing, interval) != interval)
+    }
+
+    /// Tells whoever beats of another interval.
+    pub fn intervals(&self) -> watch::Receiver<Duration> {
+        self.interval.subscribe()
     }
 
     /// Says at every partition that this front end runs.
@@ -173,12 +205,18 @@ impl Frontends {
 
     /// The partitions that keep the rows, by their names.
     pub fn partitions(&self) -> Vec<Arc<str>> {
-        self.lanes.iter().map(|(name, _)| Arc::clone(name)).collect()
+        self.lanes.load().iter().map(|(name, _)| Arc::clone(name)).collect()
+    }
+
+    /// Whether this partition keeps the rows.
+    pub fn keeps(&self, name: &str) -> bool {
+        self.lanes.load().iter().any(|(known, _)| **known == *name)
     }
 
     /// Says at one partition that this front end runs; whether it has committed that.
     pub async fn beat_at(&self, name: &str) -> bool {
-        let Some((_, lane)) = self.lanes.iter().find(|(known, _)| **known == *name) else {
+        let lanes = self.lanes.load_full();
+        let Some((_, lane)) = lanes.iter().find(|(known, _)| **known == *name) else {
             return false;
         };
         let document = serde_json::to_string(&self.about()).expect("a struct of plain fields");
@@ -187,6 +225,8 @@ impl Frontends {
             reader.partition.beat(&id, Some(&document))?;
             Ok(())
         });
+        // Nobody who waits keeps a lane that has gone.
+        drop(lanes);
         let Ok(answer) = beat else { return false };
         let answer: Option<Answer<()>> =
             tokio::time::timeout(DEADLINE, answer).await.ok().and_then(Result::ok);
@@ -247,13 +287,14 @@ impl Frontends {
         let deadline = Deadline(self.clock.monotonic() + DEADLINE);
         // Whoever is suspected would only keep those waiting who have to decide about it.
         let suspects = self.suspects.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let all_are = self.lanes.iter().all(|(name, _)| suspects.contains(&**name));
-        let asked: Vec<_> = self
-            .lanes
+        let lanes = self.lanes.load_full();
+        let all_are = lanes.iter().all(|(name, _)| suspects.contains(&**name));
+        let asked: Vec<_> = lanes
             .iter()
             .filter(|(name, _)| all_are || !suspects.contains(&**name))
-            .map(|(name, lane)| (name, lane.submit(deadline, work.clone())))
+            .map(|(name, lane)| (Arc::clone(name), lane.submit(deadline, work.clone())))
             .collect();
+        drop(lanes);
         let told = asked.into_iter().map(|(name, answer)| async move {
             let answer: Option<Answer<T>> =
                 tokio::time::timeout(DEADLINE, answer.ok()?).await.ok().and_then(Result::ok);
@@ -291,7 +332,7 @@ impl Frontends {
             address: self.address.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_ms: self.started_ms,
-            interval_ms: i64::try_from(self.interval.as_millis()).unwrap_or(i64::MAX),
+            interval_ms: i64::try_from(self.interval().as_millis()).unwrap_or(i64::MAX),
             suspects: self.suspects.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             serves: serves.collect(),
             followers: followers.len(),

@@ -33,6 +33,8 @@ pub mod frontends;
 pub mod http;
 pub mod jobs;
 pub mod lane;
+pub mod roster;
+pub mod secret;
 pub mod server;
 pub mod store;
 pub mod subscription;

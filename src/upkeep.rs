@@ -23,7 +23,7 @@ use crate::sync::round::{Member, chain};
 use crate::sync::sweep::sweep;
 use crate::sync::verify::{Findings, Side, verify};
 use crate::topology::Topology;
-use crate::version::Version;
+use crate::version::{PartitionId, Version};
 
 /// What a verify pass did, or has done so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub struct KeptConflict {
 /// What runs over the partitions, and what it works with.
 #[derive(Clone)]
 struct Parts {
-    members: Arc<Vec<Member>>,
+    members: Arc<ArcSwap<Vec<Member>>>,
     topology: Arc<ArcSwap<Topology>>,
     clock: Arc<dyn Clock>,
     history: Arc<History>,
@@ -87,7 +87,7 @@ impl Upkeep {
         history: Arc<History>,
         ledger_retention: Option<Duration>,
     ) -> std::io::Result<Self> {
-        let (members, expired) = (Arc::new(members), Arc::default());
+        let (members, expired) = (Arc::new(ArcSwap::from_pointee(members)), Arc::default());
         let parts = Parts { members, topology, clock, history, ledger_retention, expired };
         let own = parts.clone();
         let barriers = Barriers::default();
@@ -99,6 +99,21 @@ impl Upkeep {
         let own = parts.clone();
         let sweep = Job::start("sweep", move |_: &dyn Fn(usize)| own.sweep())?;
         Ok(Self { parts, verify, sweep })
+    }
+
+    /// One more takes part from the next run on. One of the same id is replaced.
+    pub fn add(&self, member: &Member) {
+        self.parts.members.rcu(|members| {
+            let others = members.iter().filter(|one| one.id != member.id);
+            others.chain([member]).cloned().collect::<Vec<_>>()
+        });
+    }
+
+    /// One takes part no longer, from the next run on.
+    pub fn remove(&self, id: PartitionId) {
+        self.parts
+            .members
+            .rcu(|members| members.iter().filter(|one| one.id != id).cloned().collect::<Vec<_>>());
     }
 
     /// Asks for a sweep, and for a look whether an older copy of a database was put back.
@@ -136,7 +151,7 @@ impl Upkeep {
         let mut all: BTreeMap<ConflictPlace, KeptConflict> = BTreeMap::new();
         let mut failed = None;
         let mut is_asked = false;
-        for member in self.parts.members.iter() {
+        for member in self.parts.members.load().iter() {
             let asked = member.connect.connect();
             match asked.and_then(|mut partition| partition.conflicts(after, max)) {
                 Ok(conflicts) => {
@@ -167,7 +182,7 @@ impl Upkeep {
     pub fn expired_conflicts(&self) -> Vec<(Arc<str>, u64)> {
         let expired = self.parts.expired();
         let count = |member: &Member| expired.get(&member.name).copied().unwrap_or_default();
-        self.parts.members.iter().map(|one| (Arc::clone(&one.name), count(one))).collect()
+        self.parts.members.load().iter().map(|one| (Arc::clone(&one.name), count(one))).collect()
     }
 
     /// One entry of the ledger, if any partition that can be asked keeps it.
@@ -209,8 +224,9 @@ impl Parts {
             let mut partition = member.connect.connect()?;
             Ok::<_, PartitionError>((partition.status()?, partition.jumps()?))
         };
+        let members = self.members.load_full();
         let mut standing = Vec::new();
-        for member in self.members.iter() {
+        for member in members.iter() {
             match asked(member) {
                 Ok((status, jumps)) => {
                     self.history.note(&status);
@@ -246,7 +262,8 @@ impl Parts {
     /// been kept for long enough.
     fn tend_ledger(&self) {
         let (mut names, mut open) = (Vec::new(), Vec::new());
-        for member in self.members.iter().filter(|member| !member.id.is_copy()) {
+        let members = self.members.load_full();
+        for member in members.iter().filter(|member| !member.id.is_copy()) {
             if let Ok(connection) = member.connect.connect() {
                 names.push(Arc::clone(&member.name));
                 open.push(connection);
@@ -276,14 +293,15 @@ impl Parts {
     fn sweep(&self) -> usize {
         self.watch();
         self.tend_ledger();
-        sweep_all(&self.members, &self.topology.load())
+        sweep_all(&self.members.load(), &self.topology.load())
     }
 
     fn verify(&self, pass: u64, barriers: &Barriers, tell: &dyn Fn(VerifyReport)) -> VerifyReport {
         let (began, started_ms) = (self.clock.monotonic(), self.clock.wall_ms());
         let mut partitions: Vec<(Arc<str>, Option<&'static str>)> = Vec::new();
         let mut open: Vec<(usize, Box<dyn Partition + Send>)> = Vec::new();
-        for (nth, member) in self.members.iter().enumerate() {
+        let members = self.members.load_full();
+        for (nth, member) in members.iter().enumerate() {
             let connection = member.connect.connect();
             let error = connection.as_ref().err().map(PartitionError::in_public);
             partitions.push((Arc::clone(&member.name), error));
@@ -292,7 +310,7 @@ impl Parts {
         let mut sides: Vec<Side<'_>> = open
             .iter_mut()
             .map(|(nth, connection)| Side {
-                id: self.members[*nth].id,
+                id: members[*nth].id,
                 partition: connection.as_mut(),
                 trouble: None,
             })
@@ -313,7 +331,7 @@ impl Parts {
         });
         for side in sides {
             let Some(error) = side.trouble else { continue };
-            let name = self.members.iter().position(|member| member.id == side.id);
+            let name = members.iter().position(|member| member.id == side.id);
             if let Some(place) = name.and_then(|nth| report.partitions.get_mut(nth)) {
                 tracing::warn!(partition = %place.0, error = chain(&error), "left out of verify");
                 place.1 = Some(error.in_public());

@@ -176,7 +176,7 @@ async fn who_waits_for_a_master_that_hangs_is_routed_again() {
     let clock = System::new();
     let (waiting, ()) =
         tokio::join!(front.store.write(set(&name, "waits"), Ack::One, None), async {
-            front.published.store(Arc::new(next));
+            front.shared.store(Arc::new(next));
         });
     let waiting = waiting.unwrap();
     assert_eq!(waiting.served_by.name.as_ref(), "b");

@@ -168,9 +168,7 @@ pub fn init(args: &InitArgs) -> Result<Exit, CliError> {
     }
     let opened = open(&config, Founding::IfAllEmpty)?;
     let what = if opened.set.founded { "founded" } else { "was founded before" };
-    value::print(
-        format!("set {} {what}\n{}", opened.set.set, set_table(&config, &opened)).as_bytes(),
-    )?;
+    value::print(format!("set {} {what}\n{}", opened.set.set, set_table(&opened)).as_bytes())?;
     Ok(Exit::Done)
 }
 
@@ -193,7 +191,7 @@ fn restore(config: &Config, name: &str) -> Result<Exit, CliError> {
         reseed::reseed(target.as_mut(), source.as_mut(), &barriers, limits)
             .map_err(|error| failed(&member.name, &error))?;
     }
-    let table = set_table(config, &opened);
+    let table = set_table(&opened);
     value::print(format!("set {} begins with `{name}`\n{table}", opened.set.set).as_bytes())?;
     Ok(Exit::Done)
 }
@@ -209,7 +207,7 @@ fn open(config: &Config, founding: Founding) -> Result<Opened, LocalError> {
     Ok(Engines::new(config, &clock)?.open(config, founding)?)
 }
 
-fn set_table(config: &Config, opened: &Opened) -> String {
+fn set_table(opened: &Opened) -> String {
     let topology = &opened.set.topology;
     let mut table = table::with(&["partition", "id", "role", "slots", "url", "state"]);
     for voter in topology.voters() {
@@ -219,7 +217,7 @@ fn set_table(config: &Config, opened: &Opened) -> String {
             voter.id.to_string(),
             voter.role.to_string(),
             topology.slots_of(voter.id).to_string(),
-            config.partitions[&voter.name].url.to_string(),
+            opened.url(voter),
             unreachable.map_or_else(|| "good".to_owned(), |other| chain(&other.error)),
         ]);
     }
@@ -321,7 +319,7 @@ pub fn check(args: &CheckArgs) -> Result<Exit, CliError> {
     let engines = Engines::new(&config, &clock).map_err(LocalError::from)?;
     let servers = engines.servers(&config).map_err(LocalError::from)?;
     let opened = open(&config, Founding::Never)?;
-    let table = set_table(&config, &opened);
+    let table = set_table(&opened);
     value::print(format!("the configuration is good\n{table}").as_bytes())?;
     for (name, settings) in servers {
         value::print(format!("{name}: {settings}\n").as_bytes())?;

@@ -1,7 +1,7 @@
-//! `partitions`: what a front end knows of the partitions, and read copies that come and go.
+//! `partitions`: what a front end knows of the partitions, and those that come and go.
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::Value;
 use ureq::http::Method;
 
 use super::admin::{BeginArgs, ShowArgs};
@@ -27,9 +27,9 @@ pub struct PartitionsArgs {
 /// What can be done with them.
 #[derive(Debug, Subcommand)]
 enum PartitionsCommand {
-    /// Add read copies
+    /// Add read copies, or a voter
     Add(AddArgs),
-    /// Take a read copy away, once nobody reads from it
+    /// Take a read copy away, once nobody reads from it; or a voter, once others have its slots
     Remove(RemoveArgs),
     /// Kill the private server of a read copy, to see what happens then
     Crash(CrashArgs),
@@ -37,15 +37,24 @@ enum PartitionsCommand {
 
 #[derive(Debug, Args)]
 struct AddArgs {
-    /// How many
-    #[arg(long, default_value_t = 1)]
-    count: usize,
-    /// Where their databases come from; if not given, as configured
+    /// One in this database, which has to be empty: `mysql://user:password@host:3306/database`
+    #[arg(value_name = "URL", conflicts_with_all = ["count", "from", "named"])]
+    database: Option<String>,
+    /// The same
+    #[arg(long = "database", id = "named", value_name = "URL", conflicts_with_all = ["count", "from"])]
+    named: Option<String>,
+    /// What for: to read from, or as a voter: one that holds the data, or one that votes only
+    #[arg(long, value_parser = ["copy", "replica", "witness"], default_value = "copy")]
+    role: String,
+    /// The name of a voter; if not given, one that is free
+    #[arg(long)]
+    name: Option<String>,
+    /// How many read copies [default: 1]
+    #[arg(long)]
+    count: Option<usize>,
+    /// Where their databases come from; if not given, read copies as configured
     #[arg(long, value_parser = ["sqlite", "mariadb", "standby"])]
     from: Option<String>,
-    /// One in this database: `mysql://user:password@host:3306/database`
-    #[arg(long = "database", value_name = "URL", conflicts_with_all = ["count", "from"])]
-    database: Option<String>,
     #[command(flatten)]
     begin: BeginArgs,
 }
@@ -72,14 +81,7 @@ pub fn partitions(args: &PartitionsArgs) -> Result<Exit, CliError> {
     match &args.command {
         None => show(args),
         Some(PartitionsCommand::Add(args)) => {
-            let body = match &args.database {
-                Some(url) => json!({"url": url}),
-                None => match &args.from {
-                    Some(from) => json!({"count": args.count, "from": from}),
-                    None => json!({"count": args.count}),
-                },
-            };
-            let body = body.to_string();
+            let body = addition(args).to_string();
             args.begin.run(Method::POST, "/admin/partitions", Some(body.as_bytes()))
         }
         Some(PartitionsCommand::Remove(args)) => {
@@ -90,6 +92,21 @@ pub fn partitions(args: &PartitionsArgs) -> Result<Exit, CliError> {
             args.show.tell(Method::POST, &target, &["partition", "pid"])
         }
     }
+}
+
+/// What is to be added: what was not given is left out.
+fn addition(args: &AddArgs) -> Value {
+    let mut body = serde_json::Map::new();
+    let mut give = |name: &str, value: Option<Value>| {
+        body.extend(value.map(|value| (name.to_owned(), value)));
+    };
+    let text = |text: &Option<String>| text.clone().map(Value::String);
+    give("role", Some(args.role.clone().into()));
+    give("name", text(&args.name));
+    give("url", text(&args.database).or_else(|| text(&args.named)));
+    give("from", text(&args.from));
+    give("count", args.count.map(Value::from));
+    Value::Object(body)
 }
 
 fn show(args: &PartitionsArgs) -> Result<Exit, CliError> {

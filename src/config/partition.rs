@@ -91,6 +91,17 @@ fn file(text: &str, root: &Path, prefix: &str) -> Result<PathBuf, UrlError> {
     Ok(joined.components().filter(|part| *part != Component::CurDir).collect())
 }
 
+/// The longest name of a partition.
+pub const NAME_BYTES_MAX: usize = 32;
+
+/// Whether this can be the name of a partition: lower case letters, digits and `_`, a letter first.
+pub fn is_name(name: &str) -> bool {
+    let tail = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '_');
+    name.len() <= NAME_BYTES_MAX
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(tail)
+}
+
 /// A URL as it may be shown: without what stands between the engine and the host, and without its
 /// query. For any text that an operator wrote: what has no `@` holds no password.
 pub fn redacted(text: &str) -> String {

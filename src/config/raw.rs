@@ -13,6 +13,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{ConfigError, Place, Problem, ProblemKind, Problems};
+use super::partition::is_name;
 
 /// What the variables begin with, before `SECTION__KEY`.
 const PREFIX: &str = "DATASTORE";
@@ -373,10 +374,7 @@ impl Keys {
     /// Notes a partition's table; returns whether its name can be one.
     fn partition(&mut self, name: &str, place: Place) -> bool {
         let key = format!("{}.{name}", PARTITION.0);
-        let tail = |c: char| matches!(c, 'a'..='z' | '0'..='9' | '_');
-        let good = name.len() <= 32
-            && name.starts_with(|c: char| c.is_ascii_lowercase())
-            && name.chars().all(tail);
+        let good = is_name(name);
         if good {
             self.places.entry(key).or_insert(place);
         } else {

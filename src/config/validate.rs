@@ -12,7 +12,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::error::{Place, Problem, ProblemKind, Problems};
-use super::partition::{PartitionConfig, PartitionUrl, UrlError, redacted};
+use super::partition::{NAME_BYTES_MAX, PartitionConfig, PartitionUrl, UrlError, redacted};
 use super::raw::{
     Layered, RawEmbeddedCopy, RawOrchestrator, RawPartition, RawScaling, RawServer, RawStore,
     RawSync,
@@ -53,7 +53,7 @@ const PASSWORD_FILE_BYTES_MAX: u64 = 64 * 1024;
 /// How much of a value a complaint repeats.
 const SHOWN_CHARS_MAX: usize = 100;
 /// As long as a partition's name.
-const PREFIX_BYTES_MAX: usize = 32;
+const PREFIX_BYTES_MAX: usize = NAME_BYTES_MAX;
 
 /// Checks everything; what is wrong is told all at once.
 pub(super) fn config(layered: Layered) -> Result<Config, Problems> {

@@ -30,13 +30,24 @@ use crate::version::PartitionId;
 #[derive(Clone, Debug)]
 pub struct Progress {
     began: Duration,
+    /// Since when those are watched that came later.
+    watched: BTreeMap<PartitionId, Duration>,
     committed: BTreeMap<PartitionId, Duration>,
 }
 
 impl Progress {
     /// Watching begins at this monotonic instant.
     pub const fn since(began: Duration) -> Self {
-        Self { began, committed: BTreeMap::new() }
+        Self { began, watched: BTreeMap::new(), committed: BTreeMap::new() }
+    }
+
+    /// These are watched from this instant on, unless they were before; others no longer.
+    pub fn watch(&mut self, ids: &BTreeSet<PartitionId>, now: Duration) {
+        self.watched.retain(|id, _| ids.contains(id));
+        self.committed.retain(|id, _| ids.contains(id));
+        for id in ids {
+            self.watched.entry(*id).or_insert(now);
+        }
     }
 
     /// The partition has committed what was asked of it at this instant or later.
@@ -47,7 +58,13 @@ impl Progress {
 
     /// How long it has committed nothing that this front end knows of.
     pub fn silence(&self, id: PartitionId, now: Duration) -> Duration {
-        now.saturating_sub(self.committed.get(&id).copied().unwrap_or(self.began))
+        let since = self.committed.get(&id).or_else(|| self.watched.get(&id));
+        now.saturating_sub(since.copied().unwrap_or(self.began))
+    }
+
+    /// Whether it was seen to commit something, and that is not as long ago as `patience`.
+    pub fn commits(&self, id: PartitionId, now: Duration, patience: Duration) -> bool {
+        self.committed.contains_key(&id) && self.silence(id, now) < patience
     }
 
     /// The masters among `watched` that have been silent for `patience`.
@@ -106,8 +123,8 @@ pub fn can_fail_over(topology: &Topology) -> bool {
 
 /// Why a set of two cannot fail over by itself, and what helps.
 pub const TWO_VOTERS: &str = "two voters cannot fail over by themselves: when one is gone, the \
-    other one is no majority; add a witness, a third partition with role = \"witness\" that holds \
-    no data";
+    other one is no majority; add a witness, which votes and holds no data, in an empty database: \
+    datastore partitions add --role witness mysql://user@host/database";
 
 /// Whether [`TWO_VOTERS`] is to be said.
 pub fn are_two(topology: &Topology) -> bool {
@@ -172,6 +189,24 @@ mod tests {
         progress.committed(one, s(11));
         assert_eq!(suspects(&progress, 15), [one].into(), "answers may overtake each other");
         assert_eq!(progress.silence(two, s(15)), s(2));
+    }
+
+    #[test]
+    fn who_comes_later_is_watched_since_then() {
+        let topology = topology(&[Role::Master, Role::Master, Role::Replica]);
+        let (one, two) = (PartitionId(1), PartitionId(2));
+        let mut progress = Progress::since(s(0));
+        progress.watch(&[one].into(), s(0));
+        progress.watch(&[one, two].into(), s(9));
+        let watched = [one, two].into();
+        assert_eq!(progress.suspects(&topology, &watched, (s(10), s(3))), [one].into());
+        assert_eq!(progress.suspects(&topology, &watched, (s(12), s(3))), [one, two].into());
+        assert!(!progress.commits(two, s(10), s(3)), "it was not seen to commit anything yet");
+        progress.committed(two, s(10));
+        assert!(progress.commits(two, s(12), s(3)) && !progress.commits(two, s(13), s(3)));
+        progress.watch(&[one].into(), s(20));
+        progress.watch(&[one, two].into(), s(30));
+        assert_eq!(progress.silence(two, s(31)), s(1), "another one of the name, or again");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! time on behalf of this process, and any number of processes may each run theirs. All of it
 //! blocks: who must not wait calls it from a thread of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
@@ -16,6 +16,7 @@ use super::{FailoverError, cuts, ownership, voters};
 use crate::clock::Clock;
 use crate::lane::Topologies;
 use crate::lane::pool::Pool;
+use crate::partition::engine::Engine;
 use crate::partition::{Partition, PartitionError};
 use crate::register::{Proposer, Reach, RegisterError};
 use crate::topology::change::Joining;
@@ -35,11 +36,14 @@ const LANE_LOOKS: Duration = Duration::from_millis(20);
 #[derive(Default)]
 pub struct Ways {
     pools: RwLock<BTreeMap<PartitionId, Arc<Pool>>>,
+    /// Makes the ways that are not there yet.
+    maker: OnceLock<Box<Maker>>,
     /// Whether a partition is well, as far as somebody knows who looks at it all the time.
     judge: OnceLock<Box<Judge>>,
 }
 
 type Judge = dyn Fn(PartitionId) -> bool + Send + Sync;
+type Maker = dyn Fn(&Voter) -> Result<Arc<Pool>, PartitionError> + Send + Sync;
 
 impl Ways {
     /// From now on this is how the partition is reached.
@@ -47,13 +51,34 @@ impl Ways {
         self.pools.write().unwrap_or_else(PoisonError::into_inner).insert(id, pool);
     }
 
-    /// Nobody goes there any more.
-    pub fn remove(&self, id: PartitionId) {
-        self.pools.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    /// Nobody goes anywhere else any more.
+    pub fn keep_only(&self, ids: &BTreeSet<PartitionId>) {
+        self.pools.write().unwrap_or_else(PoisonError::into_inner).retain(|id, _| ids.contains(id));
     }
 
-    fn get(&self, id: PartitionId) -> Option<Arc<Pool>> {
-        self.pools.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    /// From now on this is who makes the way to a voter when somebody first goes there: one of a
+    /// newer topology than this front end knew may be asked for its vote before anything else is
+    /// done with it. Counts once.
+    pub fn made_by(
+        &self,
+        maker: impl Fn(&Voter) -> Result<Arc<Pool>, PartitionError> + Send + Sync + 'static,
+    ) {
+        drop(self.maker.set(Box::new(maker)));
+    }
+
+    fn get(&self, voter: &Voter) -> Result<Arc<Pool>, PartitionError> {
+        let known =
+            self.pools.read().unwrap_or_else(PoisonError::into_inner).get(&voter.id).cloned();
+        if let Some(pool) = known {
+            return Ok(pool);
+        }
+        let Some(make) = self.maker.get() else {
+            let why = format!("no way to `{}` is known", voter.name);
+            return Err(PartitionError::Unreachable(why.into()));
+        };
+        let made = make(voter)?;
+        let mut pools = self.pools.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(Arc::clone(pools.entry(voter.id).or_insert(made)))
     }
 
     /// From now on this is who knows whether a partition is well: one that is not is asked after
@@ -72,14 +97,52 @@ impl Reach for Walk<'_> {
         voter: &Voter,
         work: &mut dyn FnMut(&mut dyn Partition) -> Result<(), PartitionError>,
     ) -> Result<(), PartitionError> {
-        let pool = self.0.get(voter.id).ok_or_else(|| {
-            PartitionError::Unreachable(format!("no way to `{}` is known", voter.name).into())
-        })?;
-        pool.read(|reader| work(reader.partition.as_mut()))
+        self.0.get(voter)?.read(|reader| work(reader.partition.as_mut()))
     }
 
     fn seems_well(&self, voter: &Voter) -> bool {
         self.0.judge.get().is_none_or(|judge| judge(voter.id))
+    }
+}
+
+/// An errand that has to do with one database whose identity nobody has checked: one that is empty,
+/// or is to be.
+struct Beside<'a> {
+    walk: Walk<'a>,
+    id: PartitionId,
+    database: &'a dyn Engine,
+    connection: Option<Box<dyn Partition + Send>>,
+}
+
+impl<'a> Beside<'a> {
+    fn new(ways: &'a Ways, id: PartitionId, database: &'a dyn Engine) -> Self {
+        Self { walk: Walk(ways), id, database, connection: None }
+    }
+}
+
+impl Reach for Beside<'_> {
+    fn with(
+        &mut self,
+        voter: &Voter,
+        work: &mut dyn FnMut(&mut dyn Partition) -> Result<(), PartitionError>,
+    ) -> Result<(), PartitionError> {
+        if voter.id != self.id {
+            return self.walk.with(voter, work);
+        }
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.database.connect()?,
+        };
+        let worked = work(connection.as_mut());
+        // One that is in doubt is not used again.
+        if worked.as_ref().err().is_none_or(PartitionError::keeps_connection) {
+            self.connection = Some(connection);
+        }
+        worked
+    }
+
+    fn seems_well(&self, voter: &Voter) -> bool {
+        self.walk.seems_well(voter)
     }
 }
 
@@ -197,24 +260,17 @@ impl Ownership {
         self.change(|reach, proposer| ownership::take_over(reach, proposer, lost, force))
     }
 
-    /// Lets a partition join, and founds its database, which has to be empty. Then it is to be
-    /// made ([`Ownership::seed`]), admitted and settled. `connect`: how it is reached under the id
-    /// that it was given.
-    pub fn join(
-        &self,
-        joining: &Joining,
-        connect: impl FnOnce(PartitionId) -> Arc<Pool>,
-    ) -> Result<(Arc<Topology>, PartitionId), FailoverError> {
-        let mut given = None;
-        let topology = self.change(|reach, proposer| {
-            let (document, id) = voters::join(reach, proposer, joining)?;
-            given = Some(id);
-            Ok(document)
-        })?;
-        let Some(id) = given else { return Err(FailoverError::Overtaken) };
-        self.ways.put(id, connect(id));
-        voters::found(&mut Walk(&self.ways), self.set, &topology, id)?;
-        Ok((topology, id))
+    /// Lets a partition join. Then its database is to be founded and made, and it is to be admitted
+    /// and settled.
+    pub fn join(&self, joining: &Joining) -> Result<Arc<Topology>, FailoverError> {
+        self.change(|reach, proposer| Ok(voters::join(reach, proposer, joining)?.0))
+    }
+
+    /// Writes into the database of a partition that joins whose it is. It has to be empty, or that
+    /// partition's already.
+    pub fn found(&self, id: PartitionId, database: &dyn Engine) -> Result<(), FailoverError> {
+        let topology = self.read()?;
+        voters::found(&mut Beside::new(&self.ways, id, database), self.set, &topology, id)
     }
 
     /// Makes a partition that joins from an active voter. Takes as long as copying takes.
@@ -258,9 +314,15 @@ impl Ownership {
 
     /// Empties the database of a retired partition that can be reached, once what it alone holds is
     /// in the ledger of `into`.
-    pub fn clear_retired(&self, retired: &Voter, into: PartitionId) -> Result<(), FailoverError> {
+    pub fn clear_retired(
+        &self,
+        retired: &Voter,
+        database: &dyn Engine,
+        into: PartitionId,
+    ) -> Result<(), FailoverError> {
         let topology = self.read()?;
-        voters::clear_retired(&mut Walk(&self.ways), &topology, retired, into)
+        let mut reach = Beside::new(&self.ways, retired.id, database);
+        voters::clear_retired(&mut reach, &topology, retired, into)
     }
 
     /// Runs one change, and publishes what came of it.

@@ -58,13 +58,17 @@ pub fn found(
     }
 }
 
-/// Makes a partition that joins from `source`, an active voter.
+/// Makes a partition that joins from `source`, an active voter. One that was made is left as it is.
 pub fn seed(
     reach: &mut dyn Reach,
     topology: &Topology,
     (id, source): (PartitionId, PartitionId),
 ) -> Result<(), FailoverError> {
     let (target, source) = (known(topology, id)?, known(topology, source)?);
+    let standing = ask(reach, target, |partition| partition.status()).map_err(failed(target))?;
+    if !standing.reseeding {
+        return Ok(());
+    }
     // K9: from here on no floor is applied anywhere that does not wait for the new one.
     all_at(reach, topology)?;
     let mut result = Ok(());

@@ -16,9 +16,12 @@ pub(super) fn judge_all(
     let Some(stored) = newest_of(looks) else { return Ok(Difference::default()) };
     let is_retired = |look: &Look<'_>| {
         let id = look.identity.as_ref().map(|identity| identity.partition);
-        let was_retired = id.is_none_or(|id| stored.topology.retired().contains(&id));
+        let topology = &stored.topology;
+        let was_retired = id.is_none_or(|id| topology.retired().contains(&id));
+        // What is left of a retired one may have joined again, by another name.
+        let is_another = id.and_then(|id| topology.voter(id)).is_some_and(|v| v.address.is_some());
         // An empty one is what is left of a retired one.
-        was_retired && is_unused(&stored.topology, look.name)
+        (was_retired || is_another) && is_unused(topology, look.name)
     };
     looks.retain(|look| !is_retired(look));
     one_set(looks)?;

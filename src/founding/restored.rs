@@ -40,13 +40,17 @@ pub fn begin_restored(
         return Err(FoundingError::Empty { name: name.to_owned() });
     };
     same_schema(name, &stored)?;
+    looks.push(backup);
+    as_stored(&mut looks, &stored.topology, name)?;
+    let backup = looks.pop().expect("the backup is a partition of its set, so it stayed");
     same_partition(name, &stored, backup.id)?;
     for look in &mut looks {
         may_be_emptied(look, &stored)?;
     }
     looks.push(backup);
     let epoch = greatest_epoch(&mut looks)?.next();
-    let topology = stored.topology.seeded(new_set).at_epoch(epoch);
+    // Whatever change of its voters the old set was in the middle of.
+    let topology = stored.topology.settle().seeded(new_set).at_epoch(epoch);
     for look in &mut looks {
         let identity = Identity {
             set: new_set,
@@ -61,6 +65,32 @@ pub fn begin_restored(
     }
     let ignored = Difference::default();
     Ok(OpenSet { set: new_set, topology, ignored, founded: true, unreachable: Vec::new() })
+}
+
+/// The partitions under the ids that they had in the set of the backup, whoever was retired there
+/// left out. All of its voters have to be configured, those too that were added while it was served:
+/// the new set counts on them.
+fn as_stored(
+    looks: &mut Vec<Look<'_>>,
+    stored: &Topology,
+    name: &str,
+) -> Result<(), FoundingError> {
+    let is_stored = |look: &Look<'_>| stored.voter_named(look.name).is_some();
+    if !stored.retired().is_empty() {
+        looks.retain(|look| is_stored(look) || look.name == name);
+    }
+    let added = looks.iter().filter(|look| !is_stored(look)).map(|look| look.name.to_owned());
+    let names = stored.voters().iter().map(|voter| &voter.name);
+    let missing = names.filter(|name| looks.iter().all(|look| look.name != **name)).cloned();
+    let (added, missing) = (added.collect(), missing.collect());
+    let difference = Difference { added, missing, ..Difference::default() };
+    if difference.is_of_names() {
+        return Err(FoundingError::TopologyDiffers { name: name.to_owned(), difference });
+    }
+    for look in looks {
+        look.id = stored.voter_named(look.name).map_or(look.id, |voter| voter.id);
+    }
+    Ok(())
 }
 
 /// The greatest epoch of those that were founded.

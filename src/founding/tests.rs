@@ -13,7 +13,9 @@ use crate::partition::engine::EngineKind;
 use crate::partition::memory::Memory;
 use crate::partition::sqlite::Sqlite;
 use crate::record::{Body, Key, Space};
-use crate::topology::Role;
+use crate::topology::change::Joining;
+use crate::topology::voter::Address;
+use crate::topology::{Incarnation, Role};
 use crate::version::{Epoch, RunId};
 use crate::write::Write;
 
@@ -137,6 +139,11 @@ fn refused(result: Result<OpenSet, FoundingError>, named: &[&str]) -> FoundingEr
         assert!(text.contains(name), "`{name}` is missing in: {text}");
     }
     error
+}
+
+fn expected(set: &OpenSet, name: &str) -> Expected {
+    let partition = set.topology.voter_named(name).unwrap().id;
+    Expected { name: name.to_owned(), set: set.set, partition }
 }
 
 fn write(engine: &Arc<dyn Engine>) {
@@ -289,7 +296,7 @@ fn swapped_urls_are_refused(#[values(Kind::Memory, Kind::Sqlite)] kind: Kind) {
     let set = open(&[("a", &a), ("b", &b)], 7).unwrap();
     let error = refused(open(&[("a", &b), ("b", &a)], 8), &["`a`", "`b`", "swap"]);
     assert!(matches!(error, FoundingError::Swapped { .. }), "{error:?}");
-    let expected = set.expected("a").unwrap();
+    let expected = expected(&set, "a");
     let error = check_identity(b.connect().unwrap().as_mut(), &expected).unwrap_err();
     assert!(error.to_string().contains("`b`"), "{error}");
 }
@@ -303,7 +310,7 @@ fn a_database_of_another_set_is_refused(#[values(Kind::Memory, Kind::Sqlite)] ki
     let sets = [SetId(7).to_string(), SetId(8).to_string()];
     let error = refused(open(&[("a", &a), ("b", &d)], 9), &["`a`", "`b`", &sets[0], &sets[1]]);
     assert!(matches!(error, FoundingError::ForeignSet { .. }), "{error:?}");
-    let expected = set.expected("b").unwrap();
+    let expected = expected(&set, "b");
     let error = check_identity(d.connect().unwrap().as_mut(), &expected).unwrap_err();
     assert!(matches!(error, FoundingError::ForeignSet { .. }), "{error:?}");
 }
@@ -366,10 +373,41 @@ fn who_was_retired_may_stay_in_the_configuration(#[values(Kind::Memory, Kind::Sq
     for gone in [&a, &down, &empty] {
         let set = open(&[("a", gone), ("b", &b), ("c", &c)], 8).unwrap();
         assert_eq!((set.set, &set.topology), (SetId(7), &retired));
-        assert_eq!(set.expected("a"), None, "nobody uses it");
-        assert_eq!(set.expected("c").unwrap().partition, PartitionId(3));
+        assert_eq!(set.topology.voter_named("a"), None, "nobody uses it");
+        assert_eq!(expected(&set, "c").partition, PartitionId(3));
     }
     assert_eq!(empty.connect().unwrap().identity().unwrap(), None);
+}
+
+#[rstest]
+fn who_joined_since_need_not_be_configured(#[values(Kind::Memory, Kind::Sqlite)] kind: Kind) {
+    let bed = Bed::new(kind);
+    let [a, b] = bed.databases();
+    let first = open(&[("a", &a), ("b", &b)], 7).unwrap().topology;
+    let epoch = |number| Epoch::new(number).unwrap();
+    let (lost, to) = (PartitionId(1), PartitionId(2));
+    let taken = first.take_over(lost, to, Version::ZERO, epoch(2)).unwrap();
+    let retired = taken.retire(lost, epoch(3)).unwrap().settle();
+    let joining = Joining {
+        name: "voter_3".to_owned(),
+        holds_data: true,
+        acceptor: Incarnation(5),
+        address: Some(Address { url: "mysql://u@h/d".to_owned(), secret: None }),
+    };
+    let (joined, id) = retired.join(&joining, epoch(4)).unwrap();
+    let acceptor = first.voter_named("b").unwrap().acceptor;
+    let ballot = crate::partition::acceptor::Ballot { round: 9, proposer: 9 };
+    b.connect().unwrap().accept(acceptor, ballot, &joined).unwrap();
+    // In the database of the retired one, which was emptied, under another name.
+    a.connect().unwrap().forget(lost).unwrap();
+    let (set, schema, topology) = (SetId(7), SCHEMA_VERSION, joined.clone());
+    let identity = Identity { set, partition: id, schema, topology };
+    a.connect().unwrap().found(&identity).unwrap();
+    let opened = open(&[("a", &a), ("b", &b)], 8).unwrap();
+    assert_eq!((opened.set, &opened.topology), (SetId(7), &joined));
+    // Its own name may be configured since.
+    let renamed = open(&[("b", &b), ("voter_3", &a)], 8).unwrap();
+    assert_eq!(renamed.topology, joined);
 }
 
 #[rstest]
@@ -421,7 +459,7 @@ fn a_database_that_was_emptied_since_is_refused(#[values(Kind::Memory, Kind::Sql
     let bed = Bed::new(kind);
     let [a, other] = bed.databases();
     let set = open(&[("a", &a)], 7).unwrap();
-    let expected = set.expected("a").unwrap();
+    let expected = expected(&set, "a");
     let error = check_identity(other.connect().unwrap().as_mut(), &expected).unwrap_err();
     assert!(matches!(error, FoundingError::Empty { .. }), "{error:?}");
     assert!(error.to_string().contains("`a`"), "{error}");

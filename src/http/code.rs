@@ -146,9 +146,15 @@ codes! {
         means "There is no partition of this name.",
         remedy "GET /admin/partitions lists them.";
     NotACopy = "not-a-copy", CONFLICT, "Not a read copy that was added",
-        means "Only read copies that were added while the service runs can be removed or killed: voters \
-            hold what was acknowledged, and the embedded copy belongs to its front end.",
+        means "The embedded copy belongs to its front end and cannot be removed; only the private \
+            servers of read copies can be killed.",
         remedy "GET /admin/partitions tells which are copies.";
+    NameTaken = "name-taken", CONFLICT, "The name is taken",
+        means "There is a partition of this name already. Nothing was changed.",
+        remedy "Give another name, or none.";
+    TooManyVoters = "too-many-voters", CONFLICT, "Too many voters",
+        means "There may be 64 voters.",
+        remedy "Remove one, or add a read copy.";
     LastPartition = "last-partition", CONFLICT, "The last partition",
         means "Without this partition the service would hold no data.",
         remedy "Nothing: a service has at least one partition that holds the data.";
@@ -159,9 +165,10 @@ codes! {
         means "There may be 64 read copies, and 16 may be added at once.",
         remedy "Ask for fewer, or remove some.";
     BadPartition = "bad-partition", BAD_REQUEST, "Unusable description of a partition",
-        means "The body does not say which read copies are to be added.",
+        means "The body does not say which partitions are to be added.",
         remedy "Send {\"count\": 1}, with \"from\" sqlite, mariadb or standby if you like, or {\"url\": \
-            \"mysql://user:password@host:3306/database\"}.";
+            \"mysql://user:password@host:3306/database\"}; for a voter one of those with \"role\" \
+            replica or witness, and a \"name\" if you like.";
     NoKeyFile = "no-key-file", CONFLICT, "The password could not be kept",
         means "The url has a password, and this front end has no key to seal it with.",
         remedy "Have the operator set orchestrator.key_file at all front ends.";
@@ -324,6 +331,8 @@ impl Code {
             | Self::WrongState
             | Self::UnknownCopy
             | Self::NotACopy
+            | Self::NameTaken
+            | Self::TooManyVoters
             | Self::LastPartition
             | Self::NoStandby
             | Self::TooManyCopies

@@ -15,8 +15,9 @@ use super::answer;
 use super::error::Problem;
 use super::wire::{DegradedDoc, ReadyDoc};
 use crate::failover::detect::{TWO_VOTERS, are_two};
+use crate::orchestrator::Orchestrator;
 use crate::store::{Health, Store};
-use crate::topology::{Role, Topology};
+use crate::topology::{Role, State, Topology};
 
 const ALLOW: &str = "GET, HEAD, OPTIONS";
 
@@ -45,10 +46,12 @@ pub async fn live(request: HttpRequest) -> HttpResponse {
 pub async fn ready(
     request: HttpRequest,
     store: web::Data<Store>,
+    orchestrator: web::Data<Orchestrator>,
     draining: web::Data<Draining>,
 ) -> HttpResponse {
     only_read(&request, || {
-        let health = store.health();
+        let mut health = store.health();
+        health.extend(orchestrator.roster().beside().into_iter().map(|one| one.health));
         let doc = judge(&health, draining.has_begun(), warnings(&store.topology()));
         let status = match doc.status {
             READY | DEGRADED => StatusCode::OK,
@@ -93,11 +96,13 @@ pub fn warnings(topology: &Topology) -> Vec<&'static str> {
 
 /// A partition that does less than its role asks for.
 fn is_degraded(health: &Health) -> bool {
-    let should_read = health.role.is_none_or(Role::holds_data);
+    // One that is being made serves as soon as it is.
+    let serves = health.state.is_none_or(State::serves);
+    let should_read = health.role.is_none_or(Role::holds_data) && serves;
     let should_write = health.slots > 0;
     (should_read && !health.readable)
         || (should_write && !health.writable)
-        || health.trouble.is_some()
+        || (health.trouble.is_some() && health.state != Some(State::Joining))
 }
 
 #[cfg(test)]
@@ -126,12 +131,14 @@ mod tests {
         let replica = health(Role::Replica, true, false);
         let witness = Health { trouble: None, ..health(Role::Witness, false, false) };
         let down = health(Role::Master, false, false);
+        let joining = Health { state: Some(State::Joining), ..health(Role::Replica, false, false) };
         let read_only = health(Role::Master, true, false);
         for (partitions, draining, status, degraded) in [
             (vec![master.clone(), replica.clone(), witness], false, READY, 0),
             (vec![down.clone(), replica.clone()], false, DEGRADED, 1),
             (vec![read_only, replica], false, DEGRADED, 1),
             (vec![down.clone(), down], false, UNAVAILABLE, 2),
+            (vec![master.clone(), joining], false, READY, 0),
             (vec![], false, UNAVAILABLE, 0),
             (vec![master], true, DRAINING, 0),
         ] {

@@ -8,11 +8,12 @@ use serde::Serialize;
 use super::answer::age_ms;
 use super::wire;
 use crate::orchestrator::copies::{CopyRecord, Source};
+use crate::orchestrator::voters::RetiredRecord;
 use crate::partition::engine::EngineKind;
 use crate::store::answer::{Need, Place};
 use crate::store::explain::{Explained, Turn};
 use crate::store::looks::Standing;
-use crate::topology::State;
+use crate::topology::{Role, State, Voter};
 use crate::vector::{Token, Vector};
 use crate::version::SetId;
 
@@ -65,6 +66,16 @@ impl<'a> PartitionsDoc<'a> {
         Self { partitions, warnings }
     }
 
+    /// And those that are voters no more, and not empty yet.
+    pub fn with_retired(mut self, retired: &'a [RetiredRecord]) -> Self {
+        let known = |id: u16| self.partitions.iter().any(|one| one.id == id);
+        let retired = retired.iter().filter(|one| !known(one.voter.id.0));
+        let retired: Vec<_> = retired.map(|one| PartitionDoc::of_retired(&one.voter)).collect();
+        self.partitions.extend(retired);
+        self.partitions.sort_by_key(|one| one.id);
+        self
+    }
+
     /// All of them.
     pub fn partitions(&self) -> &[PartitionDoc<'a>] {
         &self.partitions
@@ -80,6 +91,9 @@ impl<'a> PartitionDoc<'a> {
     /// What was last seen of it.
     pub fn new(set: SetId, standing: &'a Standing) -> Self {
         let health = &standing.health;
+        // Of a witness nobody reads.
+        let is_up =
+            health.readable || health.role == Some(Role::Witness) && health.trouble.is_none();
         Self {
             id: health.partition.id.0,
             name: &health.partition.name,
@@ -88,7 +102,7 @@ impl<'a> PartitionDoc<'a> {
             role: wire::role(health),
             state: match health.state {
                 Some(_) | None if health.is_quarantined() => State::Quarantined.to_string(),
-                Some(state) if health.readable || state != State::Active => state.to_string(),
+                Some(state) if is_up || state != State::Active => state.to_string(),
                 None if health.readable => State::Active.to_string(),
                 Some(_) | None => State::Down.to_string(),
             },
@@ -115,6 +129,31 @@ impl<'a> PartitionDoc<'a> {
         }
         self.trouble = self.trouble.or(record.trouble.as_deref());
         (self.source, self.pid) = (Some(record.copy.source.name()), record.pid);
+    }
+
+    /// What is left of a voter that was retired.
+    fn of_retired(voter: &'a Voter) -> Self {
+        let url = voter.address.as_ref().map_or("", |address| &address.url);
+        let engine = match url.starts_with("sqlite:") {
+            true => EngineKind::Sqlite,
+            false => EngineKind::Mysql,
+        };
+        Self {
+            id: voter.id.0,
+            name: &voter.name,
+            engine: engine.to_string(),
+            url,
+            role: voter.role.to_string(),
+            state: State::Retired.to_string(),
+            slots: 0,
+            age_ms: None,
+            lag: None,
+            vector: None,
+            answer_ms: None,
+            trouble: Some("is emptied when it can be asked"),
+            source: None,
+            pid: None,
+        }
     }
 
     /// A copy that this front end does not serve.

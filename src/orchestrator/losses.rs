@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::cuts;
 use super::kept::{self, KeptError, Standing};
@@ -63,6 +63,8 @@ pub struct WatchParts {
     pub ownership: Arc<Ownership>,
     /// Whether and how soon.
     pub config: OrchestratorConfig,
+    /// How often this front end says that it runs, where nobody's loss follows from its silence.
+    pub heartbeat: Duration,
 }
 
 /// One front end's watch.
@@ -94,18 +96,28 @@ impl Watch {
     /// Beats and judges for ever.
     pub async fn run(self: Arc<Self>) {
         // Ends with this task: whoever aborts it ends the beats as well.
-        let mut beats = JoinSet::new();
-        for name in self.parts.frontends.partitions() {
-            beats.spawn(Arc::clone(&self).beat(name));
-        }
+        let mut beats = JoinSet::<Arc<str>>::new();
+        let mut beaten = BTreeSet::new();
+        let mut other = JoinSet::new();
         if self.parts.config.enabled {
             let (store, ownership) = (Arc::clone(&self.parts.store), &self.parts.ownership);
-            beats.spawn(cuts::tend(store, Arc::clone(ownership), self.parts.config.interval));
+            other.spawn(cuts::tend(store, Arc::clone(ownership), self.parts.config.interval));
         }
-        let mut ticks = interval(self.parts.config.interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = every(self.parts.config.interval);
         loop {
             ticks.tick().await;
+            while let Some(gone) = beats.try_join_next() {
+                // A panic was reported when it happened; that one is not beaten at again.
+                if let Ok(name) = gone {
+                    beaten.remove(&name);
+                }
+            }
+            for name in self.parts.frontends.partitions() {
+                if beaten.insert(Arc::clone(&name)) {
+                    beats.spawn(Arc::clone(&self).beat(name));
+                }
+            }
+            self.keep_pace();
             if self.parts.config.enabled {
                 self.judge().await;
                 self.tend().await;
@@ -113,12 +125,35 @@ impl Watch {
         }
     }
 
-    /// Says at one partition, for ever, that this front end runs.
-    async fn beat(self: Arc<Self>, name: Arc<str>) {
-        let mut ticks = interval(self.parts.frontends.interval());
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    /// Beats often enough for others to rely on this front end's silence, where that can mean a
+    /// takeover.
+    fn keep_pace(&self) {
+        let OrchestratorConfig { enabled, interval, .. } = self.parts.config;
+        let topology = self.parts.ownership.topology();
+        let watches =
+            enabled && can_fail_over(&topology) && !self.parts.store.distant_voters().is_empty();
+        let heartbeat = self.parts.heartbeat;
+        let pace = if watches { heartbeat.min(interval) } else { heartbeat };
+        if self.parts.frontends.set_interval(pace) {
+            // What was silent at another pace is not silent at this one.
+            self.seen().progress = Progress::since(self.now());
+        }
+    }
+
+    /// Says at one partition that this front end runs, as long as that keeps such rows; returns
+    /// which one.
+    async fn beat(self: Arc<Self>, name: Arc<str>) -> Arc<str> {
+        let mut paces = self.parts.frontends.intervals();
+        let mut ticks = every(*paces.borrow_and_update());
         loop {
-            ticks.tick().await;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                // The sender lives as long as `self`.
+                _ = paces.changed() => ticks = every(*paces.borrow_and_update()),
+            }
+            if !self.parts.frontends.keeps(&name) {
+                return name;
+            }
             let asked = self.now();
             let committed = self.parts.frontends.beat_at(&name).await;
             let voter = self.parts.ownership.topology().voter_named(&name).map(|voter| voter.id);
@@ -138,13 +173,13 @@ impl Watch {
             if last > seen.taken_over.map(|(epoch, _)| epoch) {
                 seen.taken_over = last.map(|epoch| (epoch, now));
             }
-            // One that joined since this front end's start is not beaten at.
+            // One is watched as long as it is beaten at.
             let beaten = self.parts.frontends.partitions();
-            let is_beaten = |id: &PartitionId| {
-                let voter = topology.voter(*id);
-                voter.is_some_and(|voter| beaten.iter().any(|name| **name == *voter.name))
-            };
-            let watched = self.parts.store.distant_voters().into_iter().filter(is_beaten).collect();
+            let beaten = beaten.iter().filter_map(|name| topology.voter_named(name));
+            let beaten: BTreeSet<PartitionId> = beaten.map(|voter| voter.id).collect();
+            seen.progress.watch(&beaten, now);
+            let distant = self.parts.store.distant_voters();
+            let watched = distant.intersection(&beaten).copied().collect();
             seen.progress.suspects(&topology, &watched, (now, patience))
         };
         let names = suspects.iter().filter_map(|id| topology.voter(*id));
@@ -232,7 +267,7 @@ impl Watch {
         let now = self.now();
         let down = topology.voters().iter().filter(|voter| voter.state == State::Down);
         for voter in down {
-            if self.seen().progress.silence(voter.id, now) >= self.parts.config.patience {
+            if !self.seen().progress.commits(voter.id, now, self.parts.config.patience) {
                 continue;
             }
             let (id, ownership) = (voter.id, Arc::clone(&self.parts.ownership));
@@ -295,6 +330,13 @@ pub async fn decisions(store: &Store) -> Result<Vec<Decision>, KeptError> {
     let mut all: Vec<Decision> = kept.into_iter().map(|kept| kept.value).collect();
     all.reverse();
     Ok(all)
+}
+
+/// Ticks, the first one now.
+fn every(period: Duration) -> Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 fn last_takeover(topology: &Topology) -> Option<Epoch> {

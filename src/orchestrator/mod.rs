@@ -13,12 +13,16 @@
 //! many there are to be follows the reads, if that is wanted ([`scaling`], [`policy`],
 //! [`mod@plan`]).
 //!
+//! Voters are kept in the topology: operations change that ([`voters`], [`membership`]), and every
+//! front end opens and closes voters as it says ([`crate::roster`]).
+//!
 //! # States
 //!
 //! See [`state`]. The state is the service's, not a front end's: SIGTERM ends one front end and
 //! changes nothing; [`Orchestrator::shut_down`] ends all of them. A service that was never told
 //! anything has no record, and is `RUNNING`: an idle set is not written to.
 
+mod adopted;
 mod changes;
 mod clear;
 pub mod copies;
@@ -26,6 +30,7 @@ mod cuts;
 mod fleet;
 pub mod kept;
 pub mod losses;
+mod membership;
 pub mod opened;
 pub mod operation;
 pub mod plan;
@@ -33,10 +38,10 @@ pub mod policy;
 pub mod provisioner;
 pub mod requests;
 pub mod scaling;
-pub mod secret;
 pub mod service;
 pub mod settings;
 pub mod state;
+pub mod voters;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -51,18 +56,23 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use self::copies::CopyRecord;
 use self::fleet::{Fleet, FleetParts};
-use self::kept::{Kept, KeptError, Standing};
+use self::kept::{KeptError, Standing};
+use self::membership::Clearing;
 use self::operation::{Ended, Kind, Operation, Phase};
 use self::provisioner::{ProvisionError, Provisioners};
 use self::scaling::Window;
-use self::secret::Sealer;
 use self::service::{Service, WrongState};
 use self::settings::Settings;
 use self::state::State;
+use self::voters::RetiredRecord;
+use crate::config::partition::NAME_BYTES_MAX;
+use crate::failover::service::Ownership;
 use crate::frontends::Frontends;
 use crate::jobs::SyncJob;
+use crate::roster::Roster;
+use crate::secret::Sealer;
 use crate::store::Store;
-use crate::sync::round::chain;
+use crate::topology::VOTERS_MAX;
 use crate::version::Epoch;
 
 /// How often a front end looks at what is to be.
@@ -92,8 +102,8 @@ pub enum OrchestratorError {
         /// What was asked for.
         name: String,
     },
-    /// A voter, or the embedded copy.
-    #[error("{name} is no read copy that was added; only those can be removed and killed")]
+    /// It is not made and taken away by the service.
+    #[error("{name} is no read copy that was added")]
     NotACopy {
         /// What was asked for.
         name: String,
@@ -122,6 +132,24 @@ pub enum OrchestratorError {
         /// What is wrong with it.
         why: String,
     },
+    /// Not a name.
+    #[error(
+        "{name} cannot be the name of a partition: lower case letters, digits and _, a letter \
+         first, at most {NAME_BYTES_MAX}; read copies have names of their own"
+    )]
+    BadName {
+        /// What was asked for.
+        name: String,
+    },
+    /// The name of another partition.
+    #[error("there is a partition {name} already")]
+    NameTaken {
+        /// What was asked for.
+        name: String,
+    },
+    /// More voters than there may be.
+    #[error("there may be {VOTERS_MAX} voters")]
+    TooManyVoters,
     /// A password that nobody could keep.
     #[error("a database with a password can be added only where orchestrator.key_file is set")]
     NoKey,
@@ -164,15 +192,35 @@ type Result<T> = std::result::Result<T, OrchestratorError>;
 /// An operation under way, and which one it is.
 type Work<'a> = Pin<Box<dyn Future<Output = (String, Ended)> + 'a>>;
 
+/// What an orchestrator works with.
+pub struct OrchestratorParts {
+    /// Where records are kept, and what read copies are added to.
+    pub store: Arc<Store>,
+    /// What feeds them.
+    pub sync: Arc<SyncJob>,
+    /// Who else runs.
+    pub frontends: Arc<Frontends>,
+    /// Who changes who owns what.
+    pub ownership: Arc<Ownership>,
+    /// The voters that are open here.
+    pub roster: Arc<Roster>,
+    /// What can be set.
+    pub settings: Settings,
+}
+
 /// One front end's orchestrator.
 pub struct Orchestrator {
     store: Arc<Store>,
     frontends: Arc<Frontends>,
+    ownership: Arc<Ownership>,
+    roster: Arc<Roster>,
     settings: Settings,
     provisioners: Arc<Provisioners>,
     fleet: Mutex<Fleet>,
     /// The copies, as they were last seen.
     known: ArcSwap<Vec<CopyRecord>>,
+    /// The retired voters that are not empty yet, as they were last seen.
+    known_retired: ArcSwap<Vec<RetiredRecord>>,
     /// Reads of the window under way, where this front end counts them.
     counted: ArcSwapOption<u64>,
     started_ms: i64,
@@ -194,16 +242,15 @@ struct Seen {
     /// The window in which reads are counted, and when they were last asked for.
     window: Option<Window>,
     counted_at: Option<Duration>,
+    /// What empties retired voters, and when that was last begun.
+    clearing: Option<Clearing>,
+    cleared_at: Option<Duration>,
 }
 
 impl Orchestrator {
     /// Nothing is read before [`Orchestrator::run`].
-    pub fn new(
-        store: Arc<Store>,
-        sync: Arc<SyncJob>,
-        frontends: Arc<Frontends>,
-        settings: Settings,
-    ) -> Self {
+    pub fn new(parts: OrchestratorParts) -> Self {
+        let OrchestratorParts { store, sync, frontends, ownership, roster, settings } = parts;
         let started_ms = store.clock().wall_ms();
         let provisioners = Arc::new(Provisioners::new(
             &settings.root,
@@ -224,10 +271,13 @@ impl Orchestrator {
         Self {
             store,
             frontends,
+            ownership,
+            roster,
             settings,
             provisioners,
             fleet,
             known: ArcSwap::default(),
+            known_retired: ArcSwap::default(),
             counted: ArcSwapOption::default(),
             started_ms,
             woken,
@@ -240,6 +290,11 @@ impl Orchestrator {
         self.known.load_full()
     }
 
+    /// The retired voters that are not empty yet, as they were last seen.
+    pub fn retired(&self) -> Arc<Vec<RetiredRecord>> {
+        self.known_retired.load_full()
+    }
+
     /// This front end ends: no server of its own stays behind.
     pub async fn release(&self) {
         self.fleet.lock().await.release().await;
@@ -249,6 +304,16 @@ impl Orchestrator {
     pub async fn service(&self) -> Result<Service> {
         let kept = kept::read(&self.store, service::NAME, true).await?;
         Ok(kept.map_or_else(|| Service::unrecorded(self.started_ms), |kept| kept.value))
+    }
+
+    /// This front end's part in who owns what.
+    pub const fn ownership(&self) -> &Arc<Ownership> {
+        &self.ownership
+    }
+
+    /// The voters.
+    pub const fn roster(&self) -> &Arc<Roster> {
+        &self.roster
     }
 
     /// The front ends of the service.
@@ -400,6 +465,7 @@ impl Orchestrator {
             return Ok(None);
         };
         self.look_at_copies(seen).await;
+        self.look_at_retired(seen).await;
         let known = match seen.shutdowns {
             Some(known) => known,
             None => {
@@ -458,67 +524,14 @@ impl Orchestrator {
         Ok(taken)
     }
 
-    /// Follows the records of copies.
-    async fn look_at_copies(&self, seen: &mut Seen) {
-        let mut fleet = self.fleet.lock().await;
-        let records = match self.records().await {
-            Ok(records) => self.adopt(records, seen).await,
-            // While the masters are away nothing changes; at a start there are copies to read from.
-            Err(_) if fleet.is_empty() => {
-                let list = kept::list(&self.store, copies::PREFIX, false, changes::LISTED_MAX);
-                list.await.unwrap_or_default()
-            }
-            Err(error) => {
-                tracing::debug!(error = chain(&error), "the records of copies cannot be read");
-                return;
-            }
-        };
-        self.known.store(Arc::new(records.iter().map(|kept| kept.value.clone()).collect()));
-        fleet.look(records).await;
-    }
-
-    /// Takes over the copies within reach whose keepers do not run any more.
-    async fn adopt(
-        &self,
-        mut records: Vec<Kept<CopyRecord>>,
-        seen: &mut Seen,
-    ) -> Vec<Kept<CopyRecord>> {
-        let (now, own) = (self.store.clock().monotonic(), self.frontends.id());
-        let is_others = |kept: &Kept<CopyRecord>| kept.value.keeper != own;
-        let is_early = seen.adopted_at.is_some_and(|at| now < at + self.frontends.interval());
-        if is_early || !records.iter().any(is_others) {
-            return records;
-        }
-        let running = self.frontends.running().await;
-        if !running.iter().any(|one| one.is_self) {
-            // Whoever hears nothing of itself hears nothing of others.
-            return records;
-        }
-        seen.adopted_at = Some(now);
-        let home = self.provisioners.home();
-        for kept in &mut records {
-            let keeper = &kept.value.keeper;
-            let is_kept = running.iter().any(|one| one.id == *keeper);
-            if is_kept || !kept.value.is_within_reach(home.as_deref()) {
-                continue;
-            }
-            let taken = CopyRecord { keeper: own.to_owned(), ..kept.value.clone() };
-            let standing = Standing::Version(kept.version);
-            let written = kept::write(&self.store, &kept.name, &taken, standing, None).await;
-            if let Ok(Some(version)) = written {
-                tracing::info!(partition = %taken.copy.name, from = %keeper, "kept here from now on");
-                (kept.value, kept.version) = (taken, version);
-            }
-        }
-        records
-    }
-
     async fn drive(&self, operation: Operation) -> (String, Ended) {
         tracing::info!(operation = %operation.id, kind = operation.kind.name(), "begins");
         let ended = match operation.kind {
             Kind::Clear => clear::clear(&self.store).await,
             Kind::Add { copies } => self.make(&copies).await,
             Kind::Remove { names } => self.unmake(&names).await,
+            Kind::Join { voter } => self.take_in(&voter).await,
+            Kind::Retire { voter } => self.take_out(&voter).await,
         };
         (operation.id, ended)
     }

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::copies::NewCopy;
+use super::voters::NewVoter;
+use crate::topology::Voter;
 
 /// What the names of ended operations' records begin with.
 pub const PREFIX: &str = "operation/";
@@ -34,6 +36,16 @@ pub enum Kind {
         /// Their names.
         names: Vec<String>,
     },
+    /// Has a voter join.
+    Join {
+        /// Which one.
+        voter: Box<NewVoter>,
+    },
+    /// Has a voter leave.
+    Retire {
+        /// As it was.
+        voter: Box<Voter>,
+    },
 }
 
 impl Kind {
@@ -43,6 +55,8 @@ impl Kind {
             Self::Clear => "clear",
             Self::Add { .. } => "add",
             Self::Remove { .. } => "remove",
+            Self::Join { .. } => "join",
+            Self::Retire { .. } => "retire",
         }
     }
 
@@ -52,6 +66,8 @@ impl Kind {
             Self::Clear => Vec::new(),
             Self::Add { copies } => copies.iter().map(|copy| copy.name.as_str()).collect(),
             Self::Remove { names } => names.iter().map(String::as_str).collect(),
+            Self::Join { voter } => vec![&voter.name],
+            Self::Retire { voter } => vec![&voter.name],
         }
     }
 }

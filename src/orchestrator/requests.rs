@@ -1,10 +1,10 @@
-//! What can be asked of read copies: to add some, to remove one, to kill the server of one.
+//! What can be asked of read copies: to add some, to remove one, to kill the server of one. A voter
+//! ([`super::voters`]) is removed by the same request.
 
 use super::copies::{COPIES_MAX, COUNT_MAX, CopyRecord, NewCopy, Source, allot};
 use super::operation::{Kind, Operation};
 use super::service::Service;
 use super::{Orchestrator, OrchestratorError, Result};
-use crate::config::partition::PartitionUrl;
 use crate::config::scaling::Provision;
 use crate::partition::mysql::MysqlUrl;
 
@@ -80,27 +80,24 @@ impl Orchestrator {
 
     /// A database that is no partition's yet, as far as its address tells.
     fn named(&self, text: &str) -> Result<Source> {
-        let bad = |why: String| OrchestratorError::BadUrl { why };
-        let parsed = PartitionUrl::parse(text, &self.settings.root, "");
-        let url: MysqlUrl = match parsed.map_err(|error| bad(error.to_string()))? {
-            PartitionUrl::Mysql(url) => url,
-            PartitionUrl::Sqlite { .. } | PartitionUrl::Memory => {
-                return Err(bad("is to be mysql://user:password@host:3306/database".to_owned()));
-            }
-        };
+        let url = self.server_url(text)?;
         let standings = self.store.standings();
         let locator = |url: &str| url.parse::<MysqlUrl>().ok().map(|url| url.locator());
         let same = |at: &str| locator(at) == Some(url.locator());
         if let Some(one) = standings.iter().find(|one| same(&one.url)) {
-            return Err(bad(format!("is that of partition {}", one.health.partition.name)));
+            let why = format!("is that of partition {}", one.health.partition.name);
+            return Err(OrchestratorError::BadUrl { why });
         }
         self.provisioners.databases().named(&url, text).ok_or(OrchestratorError::NoKey)
     }
 
-    /// Has a read copy taken away.
+    /// Has a read copy, or a voter, taken away.
     pub async fn remove(&self, name: &str, key: Option<&str>, request: u64) -> Result<Operation> {
         if let Some(earlier) = self.earlier(key, request).await? {
             return Ok(earlier);
+        }
+        if let Some(operation) = self.remove_voter(name, key, request).await? {
+            return Ok(operation);
         }
         self.copy_named(name).await?;
         let kind = Kind::Remove { names: vec![name.to_owned()] };
@@ -131,13 +128,13 @@ impl Orchestrator {
         if let Some(record) = { named }.find(|record| record.copy.name == name) {
             return Ok(record);
         }
-        let (name, topology) = (name.to_owned(), self.store.topology());
-        let is_voter = topology.voter_named(&name).is_some();
+        let name = name.to_owned();
+        let is_voter = self.store.topology().voter_named(&name).is_some();
         let is_served = self.store.standings().iter().any(|one| *one.health.partition.name == name);
-        Err(match (is_voter, is_served) {
-            (true, _) if topology.data_voters().count() == 1 => OrchestratorError::Last { name },
-            (true, _) | (false, true) => OrchestratorError::NotACopy { name },
-            (false, false) => OrchestratorError::Unknown { name },
+        Err(if is_voter || is_served {
+            OrchestratorError::NotACopy { name }
+        } else {
+            OrchestratorError::Unknown { name }
         })
     }
 }

@@ -12,6 +12,8 @@ pub struct Settings {
     pub root: PathBuf,
     /// Comes before the name of every database.
     pub database_prefix: String,
+    /// The largest value: databases that are added have to take it.
+    pub value_bytes_max: usize,
     /// How many copies there are to be, and where from.
     pub scaling: ScalingConfig,
     /// What passwords are sealed with.
@@ -26,6 +28,7 @@ impl Settings {
         Self {
             root: config.store.root.clone(),
             database_prefix: config.store.database_prefix.clone(),
+            value_bytes_max: config.store.value_bytes_max,
             scaling: config.scaling.clone(),
             key: config.key.clone(),
             chaos: config.chaos.enabled,

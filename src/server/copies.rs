@@ -34,8 +34,10 @@ pub fn embedded(
         }
         EmbeddedCopy::Sqlite => {
             let path = config.embedded_copy_path();
-            let file = Sqlite::new(&path, Arc::clone(clock))
-                .map_err(|source| OpenError::Path { name: name.to_owned(), source })?;
+            let file = Sqlite::new(&path, Arc::clone(clock)).map_err(|source| OpenError::Url {
+                name: name.to_owned(),
+                source: source.into(),
+            })?;
             let url = PartitionUrl::Sqlite { path: path.clone() };
             let remove = move || {
                 remove_database(&path).map_err(|error| PartitionError::Unreachable(error.into()))

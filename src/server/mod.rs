@@ -34,7 +34,7 @@ use self::shutdown::Signals;
 use crate::clock::{Clock, System};
 use crate::config::partition::{PartitionConfig, PartitionUrl};
 use crate::config::{Config, ServerConfig};
-use crate::failover::detect::{TWO_VOTERS, are_two, can_fail_over};
+use crate::failover::detect::{TWO_VOTERS, are_two};
 use crate::failover::service::{Ownership, OwnershipParts};
 use crate::feed::{Feed, FeedLimits, FeedParts};
 use crate::founding::{Founding, OpenSet};
@@ -45,11 +45,12 @@ use crate::http::health::Draining;
 use crate::http::{HttpLimits, Pieces};
 use crate::jobs::SyncJob;
 use crate::lane::{LaneLimits, Topologies};
-use crate::orchestrator::Orchestrator;
 use crate::orchestrator::losses::{Watch, WatchParts};
 use crate::orchestrator::opened::OpenCopy;
 use crate::orchestrator::settings::Settings;
+use crate::orchestrator::{Orchestrator, OrchestratorParts};
 use crate::partition::engine::EngineKind;
+use crate::roster::{Roster, RosterParts};
 use crate::store::{Store, StoreParts};
 use crate::sync::round::{Round, chain};
 use crate::topology::Topology;
@@ -167,8 +168,9 @@ async fn run(
     let has_copy = copy.is_some();
     let set = opened.set.set;
     say_what_is_odd(&opened.set);
-    let Parts { store, sync, upkeep, orchestrator, ownership } =
+    let Parts { store, sync, upkeep, orchestrator, roster } =
         start(&config, opened, copy, &clock, address)?;
+    let ownership = Arc::clone(roster.ownership());
     let draining = Arc::new(Draining::default());
     let pieces = Pieces::new(
         Arc::clone(&store),
@@ -189,7 +191,7 @@ async fn run(
         .shutdown_timeout(shutdown::grace_seconds(&config.server))
         .listen(listener)?
         .run();
-    let signals = Signals::listen()?;
+    let (signals, heartbeat) = (Signals::listen()?, config.server.heartbeat);
     let handle = server.handle();
     end_when_told(signals, &orchestrator, &store, config.server, draining, handle);
     if config.sync.eager || has_copy {
@@ -203,8 +205,9 @@ async fn run(
         frontends: Arc::clone(orchestrator.frontends()),
         ownership: Arc::clone(&ownership),
         config: config.orchestrator,
+        heartbeat,
     }));
-    let loops = Loops::start(&store, &orchestrator, &ownership, &watch);
+    let loops = Loops::start(&store, &orchestrator, &roster, &watch);
     info!(%address, %set, partitions, "listening on http://{address}");
     systemd::ready(&format!("listening on {address}"));
     server.await?;
@@ -213,11 +216,12 @@ async fn run(
     orchestrator.frontends().leave().await;
     orchestrator.left().await;
     orchestrator.release().await;
+    roster.drained().await;
     scheduler.stop().await;
     // Web workers let go of their parts a moment after the server has ended. As the last owner we
     // end the lanes, then the job, each after what it has begun, and close every connection.
     shutdown::last_owner(&orchestrator).await;
-    drop(orchestrator);
+    drop((orchestrator, roster));
     shutdown::last_owner(&store).await;
     drop((store, sync, upkeep, ownership));
     info!("stopped");
@@ -272,7 +276,7 @@ struct Parts {
     sync: Arc<SyncJob>,
     upkeep: Arc<Upkeep>,
     orchestrator: Arc<Orchestrator>,
-    ownership: Arc<Ownership>,
+    roster: Arc<Roster>,
 }
 
 /// Starts the sync job, the lanes, the upkeep, the feed and the heartbeats.
@@ -327,20 +331,31 @@ fn start(
     let frontends = Frontends::start(FrontendsParts {
         id: format!("{:016x}", getrandom::u64().map_err(OpenError::Random)?),
         address: address.to_string(),
-        interval: beat_interval(config, &opened.set.topology),
+        interval: config.server.heartbeat,
         partitions: opened.connects(),
         store: Arc::clone(&store),
         feed,
         clock: Arc::clone(clock),
     })?;
-    let orchestrator = Orchestrator::new(
-        Arc::clone(&store),
-        Arc::clone(&sync),
-        Arc::new(frontends),
-        Settings::of(config),
-    );
-    let (upkeep, orchestrator) = (Arc::new(upkeep), Arc::new(orchestrator));
-    Ok(Parts { store, sync, upkeep, orchestrator, ownership })
+    let (upkeep, frontends) = (Arc::new(upkeep), Arc::new(frontends));
+    let parts = RosterParts {
+        store: Arc::clone(&store),
+        sync: Arc::clone(&sync),
+        upkeep: Arc::clone(&upkeep),
+        frontends: Arc::clone(&frontends),
+        ownership: Arc::clone(&ownership),
+        opener: Arc::clone(&opened.opener),
+    };
+    let roster = Arc::new(Roster::new(parts, opened.voters()));
+    let orchestrator = Arc::new(Orchestrator::new(OrchestratorParts {
+        store: Arc::clone(&store),
+        sync: Arc::clone(&sync),
+        frontends,
+        ownership,
+        roster: Arc::clone(&roster),
+        settings: Settings::of(config),
+    }));
+    Ok(Parts { store, sync, upkeep, orchestrator, roster })
 }
 
 /// This front end's part in who owns what, with the topology as a quorum tells it, if one answers.
@@ -360,17 +375,6 @@ fn own(
         warn!(%error, "nothing is written before the topology can be read");
     }
     Ok(Arc::new(ownership))
-}
-
-/// How often this front end says that it runs: often enough for others to rely on its silence,
-/// where that can mean a takeover.
-fn beat_interval(config: &Config, topology: &Topology) -> Duration {
-    let is_distant = |partition: &PartitionConfig| matches!(partition.url, PartitionUrl::Mysql(_));
-    let watches = config.orchestrator.enabled
-        && can_fail_over(topology)
-        && config.partitions.values().any(is_distant);
-    let heartbeat = config.server.heartbeat;
-    if watches { heartbeat.min(config.orchestrator.interval) } else { heartbeat }
 }
 
 /// The partitions as they are configured, without secrets.

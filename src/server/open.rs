@@ -1,14 +1,12 @@
 //! From the configuration to partitions that may be used: engines by their URLs, and the set that
 //! [`crate::founding`] finds in them.
 //!
-//! Whoever connects later, lanes and rounds alike, goes through [`Checked`]: what a URL leads to
-//! may have changed since the start, and a partition that could not be asked then is asked at its
-//! first connection.
+//! The voters are opened as the set's topology names them ([`crate::roster`]), whether the
+//! configuration does or not. One that could not be asked is asked at its first connection.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -18,32 +16,28 @@ use crate::feed::FeedSource;
 use crate::founding::history::History;
 use crate::founding::restored::begin_restored;
 use crate::founding::{Configured, Founding, FoundingError, OpenSet, Unreachable, open_set};
-use crate::lane::checked::Checked;
-use crate::lane::pool::Pool;
-use crate::lane::{Connect, LaneLimits};
+use crate::lane::Connect;
 use crate::partition::PartitionError;
-use crate::partition::engine::Engine;
-use crate::partition::memory::Memory;
-use crate::partition::mysql::{Mysql, Patience, ServerSettings};
-use crate::partition::sqlite::{PathError, Sqlite};
+use crate::partition::mysql::ServerSettings;
+use crate::roster::open::{Database, OpenVoter, Opener, OpenerParts, OpeningError, SmallPackets};
+use crate::secret::Sealer;
 use crate::store::Served;
 use crate::store::answer::Serving;
-use crate::store::route::Part;
 use crate::sync::round::Member;
-use crate::topology::TopologyError;
-use crate::version::{RunId, SetId};
+use crate::topology::{TopologyError, Voter};
+use crate::version::SetId;
 
 /// Why the partitions cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Not a file's name.
+    /// Not where a database can be.
     #[error("the url of partition `{name}` cannot be used")]
-    Path {
+    Url {
         /// Which partition.
         name: String,
         /// Why.
         #[source]
-        source: PathError,
+        source: OpeningError,
     },
     /// A value of the configured size would not fit a packet.
     #[error(
@@ -83,7 +77,7 @@ impl OpenError {
     pub const fn may_pass(&self) -> bool {
         match self {
             Self::Founding(error) => error.may_pass(),
-            Self::Path { .. }
+            Self::Url { .. }
             | Self::PacketTooSmall { .. }
             | Self::Topology(_)
             | Self::Random(_) => false,
@@ -93,65 +87,40 @@ impl OpenError {
     /// Whether somebody has to change the configuration or the databases first.
     pub const fn is_misconfigured(&self) -> bool {
         match self {
-            Self::Path { .. } | Self::PacketTooSmall { .. } | Self::Topology(_) => true,
+            Self::Url { .. } | Self::PacketTooSmall { .. } | Self::Topology(_) => true,
             Self::Founding(error) => !error.may_pass(),
             Self::Random(_) => false,
         }
     }
 }
 
-/// What a statement holds besides the value of its row: key, content type, columns, framing.
-const PACKET_BYTES_BESIDE: usize = 64 << 10;
-
-/// See [`way_to`]. A page of a drain has to come within this.
-const WAY_PATIENCE: Patience = Patience {
-    connect: Duration::from_secs(1),
-    answer: Duration::from_secs(3),
-    whole: Duration::from_secs(30),
-    lock: Duration::from_secs(2),
-    idle: Duration::from_secs(5),
-};
-
 /// The configured partitions, not yet connected to.
 pub struct Engines {
     clock: Arc<dyn Clock>,
-    configured: Vec<Configured>,
-    servers: Vec<(String, Arc<Mysql>)>,
+    databases: BTreeMap<String, Database>,
 }
 
 impl Engines {
     /// Those that the configuration names, in the order of their names.
     pub fn new(config: &Config, clock: &Arc<dyn Clock>) -> Result<Self, OpenError> {
-        let (mut configured, mut servers) = (Vec::new(), Vec::new());
+        let mut databases = BTreeMap::new();
         for (name, partition) in &config.partitions {
-            let engine: Arc<dyn Engine> = match &partition.url {
-                PartitionUrl::Sqlite { path } => Arc::new(
-                    Sqlite::new(path, Arc::clone(clock))
-                        .map_err(|source| OpenError::Path { name: name.clone(), source })?,
-                ),
-                PartitionUrl::Mysql(url) => {
-                    let server = Arc::new(Mysql::new(url.clone()));
-                    servers.push((name.clone(), Arc::clone(&server)));
-                    server
-                }
-                PartitionUrl::Memory => {
-                    Arc::new(Memory::new(RunId(getrandom::u64()?), Arc::clone(clock)))
-                }
-            };
-            configured.push(Configured { name: name.clone(), engine });
+            let database = Database::at(partition.url.clone(), clock);
+            let database =
+                database.map_err(|source| OpenError::Url { name: name.clone(), source })?;
+            databases.insert(name.clone(), database);
         }
-        Ok(Self { clock: Arc::clone(clock), configured, servers })
+        Ok(Self { clock: Arc::clone(clock), databases })
     }
 
     /// What the servers among them say of themselves; those that cannot be asked are left out.
     /// Refuses one whose packets are too small for the configured values.
     pub fn servers(&self, config: &Config) -> Result<Vec<(&str, ServerSettings)>, OpenError> {
+        let value = config.store.value_bytes_max;
         let mut told = Vec::new();
-        for (name, server) in &self.servers {
-            let Ok(settings) = server.settings() else { continue };
-            let (packet, value) = (settings.max_allowed_packet, config.store.value_bytes_max);
-            let needed = value + PACKET_BYTES_BESIDE;
-            if packet < needed {
+        for (name, database) in &self.databases {
+            let Ok(Some(settings)) = database.settings() else { continue };
+            if let Some(SmallPackets { packet, needed }) = SmallPackets::of(&settings, value) {
                 let name = name.clone();
                 return Err(OpenError::PacketTooSmall { name, packet, value, needed });
             }
@@ -163,7 +132,7 @@ impl Engines {
     /// Opens the set, and founds it if it may and all partitions are empty.
     pub fn open(&self, config: &Config, founding: Founding) -> Result<Opened, OpenError> {
         let new_set = SetId(random_id()?);
-        let set = open_set(&self.configured, &config.topology()?, founding, new_set)?;
+        let set = open_set(&self.configured(), &config.topology()?, founding, new_set)?;
         Ok(self.opened(config, set))
     }
 
@@ -171,66 +140,62 @@ impl Engines {
     /// reseeding until they are made anew.
     pub fn begin_restored(&self, config: &Config, name: &str) -> Result<Opened, OpenError> {
         let topology = config.topology()?;
-        let set = begin_restored(&self.configured, &topology, name, SetId(random_id()?))?;
+        let set = begin_restored(&self.configured(), &topology, name, SetId(random_id()?))?;
         Ok(self.opened(config, set))
     }
 
-    /// Those of a set that hold data. An older copy of one is named like one that cannot be asked.
+    fn configured(&self) -> Vec<Configured> {
+        let one = |(name, database): (&String, &Database)| Configured {
+            name: name.clone(),
+            engine: Arc::clone(&database.engine),
+        };
+        self.databases.iter().map(one).collect()
+    }
+
+    /// Those of a set that hold data, as far as this front end knows where they are. An older copy
+    /// of one is named like one that cannot be asked.
     fn opened(&self, config: &Config, mut set: OpenSet) -> Opened {
-        let history = Arc::<History>::default();
-        let (mut partitions, ways) = (Vec::new(), Arc::<Ways>::default());
-        for Configured { name, engine } in &self.configured {
-            let voter = set.topology.voter_named(name);
-            let (Some(voter), Some(expected)) = (voter, set.expected(name)) else { continue };
-            let (engine, history) = (Arc::clone(engine), Arc::clone(&history));
-            let losses = AtomicU64::default();
-            let checked = Arc::new(Checked { engine, expected, history, losses });
-            let connect = Arc::clone(&checked) as Arc<dyn Connect>;
-            let limits = LaneLimits::default();
-            let way = Pool::new(way_to(config, &checked), Arc::clone(&self.clock), limits);
-            ways.put(voter.id, Arc::new(way));
-            // A witness holds no data: neither lanes nor rounds have anything to do with it.
-            if !voter.role.holds_data() {
-                continue;
-            }
-            // Of their own: every target of a round may read from every partition at once.
-            let wide = LaneLimits { read_threads: self.configured.len(), ..limits };
-            let rounds = Pool::new(Arc::clone(&connect), Arc::clone(&self.clock), wide);
-            let pool = Pool::new(connect, Arc::clone(&self.clock), limits);
-            partitions.push(Open {
-                serving: Serving { id: voter.id, name: name.as_str().into() },
-                url: config.partitions[name].url.to_string().into(),
-                checked,
-                pool: Arc::new(pool),
-                rounds: Arc::new(rounds),
-            });
-        }
-        // Twice: only then is known what the last of them have of the first.
-        for judged in [false, true] {
-            for Open { serving, checked, .. } in &partitions {
-                let connected = checked.connect();
-                let refused = PartitionError::is_foreign;
-                if let Some(error) = connected.err().filter(|error| judged && refused(error)) {
-                    set.unreachable.push(Unreachable { name: serving.name.to_string(), error });
+        let (history, ways) = (Arc::<History>::default(), Arc::<Ways>::default());
+        let opener = Arc::new(Opener::new(
+            set.set,
+            OpenerParts {
+                configured: self.databases.clone(),
+                standby: config.scaling.standby.clone(),
+                sealer: config.key.as_ref().map(|key| Sealer::new(&key.0)),
+                root: config.store.root.clone(),
+                clock: Arc::clone(&self.clock),
+                history: Arc::clone(&history),
+            },
+        ));
+        let made = Arc::clone(&opener);
+        ways.made_by(move |voter| {
+            made.way(voter).map_err(|error| PartitionError::Unreachable(error.into()))
+        });
+        set.unreachable.retain(|one| set.topology.voter_named(&one.name).is_some());
+        let mut partitions = Vec::new();
+        for voter in set.topology.voters().iter().filter(|voter| voter.role.holds_data()) {
+            match opener.open(voter) {
+                Ok(open) => partitions.push(open),
+                Err(error) => {
+                    let (name, error) = (voter.name.clone(), error.into());
+                    let error = PartitionError::Unreachable(error);
+                    set.unreachable.push(Unreachable { name, error });
                 }
             }
         }
-        Opened { set, history, ways, partitions }
+        // Twice: only then is known what the last of them have of the first.
+        for judged in [false, true] {
+            for open in &partitions {
+                let connected = open.connect().connect();
+                let refused = PartitionError::is_foreign;
+                if let Some(error) = connected.err().filter(|error| judged && refused(error)) {
+                    let name = open.serving().name.to_string();
+                    set.unreachable.push(Unreachable { name, error });
+                }
+            }
+        }
+        Opened { set, history, ways, opener, partitions }
     }
-}
-
-/// How the register and changes of ownership reach a partition: sooner at the end of their patience
-/// than requests are, so that one that hangs keeps nobody from being replaced.
-fn way_to(config: &Config, checked: &Arc<Checked>) -> Arc<dyn Connect> {
-    let Some(partition) = config.partitions.get(&checked.expected.name) else {
-        return Arc::clone(checked) as Arc<dyn Connect>;
-    };
-    let engine: Arc<dyn Engine> = match &partition.url {
-        PartitionUrl::Mysql(url) => Arc::new(Mysql::new(url.clone()).with_patience(WAY_PATIENCE)),
-        PartitionUrl::Sqlite { .. } | PartitionUrl::Memory => Arc::clone(&checked.engine),
-    };
-    let (expected, history) = (checked.expected.clone(), Arc::clone(&checked.history));
-    Arc::new(Checked { engine, expected, history, losses: AtomicU64::default() })
 }
 
 fn random_id() -> Result<u128, getrandom::Error> {
@@ -245,69 +210,49 @@ pub struct Opened {
     pub history: Arc<History>,
     /// How its voters are reached, witnesses included.
     pub ways: Arc<Ways>,
-    partitions: Vec<Open>,
-}
-
-struct Open {
-    serving: Serving,
-    url: Arc<str>,
-    checked: Arc<Checked>,
-    pool: Arc<Pool>,
-    rounds: Arc<Pool>,
+    /// How its voters are opened.
+    pub opener: Arc<Opener>,
+    partitions: Vec<OpenVoter>,
 }
 
 impl Opened {
     /// The data partitions, for lanes.
     pub fn served(&self) -> Vec<Served> {
-        let one = |open: &Open| Served {
-            serving: open.serving.clone(),
-            url: Arc::clone(&open.url),
-            part: Part::Voter,
-            engine: open.checked.engine.kind(),
-            is_local: open.checked.engine.is_local(),
-            connect: Arc::clone(&open.checked) as Arc<dyn Connect>,
-            pool: Arc::clone(&open.pool),
-        };
-        self.partitions.iter().map(one).collect()
+        self.partitions.iter().map(OpenVoter::served).collect()
     }
 
     /// The data partitions, for rounds.
     pub fn members(&self) -> Vec<Member> {
-        let one = |open: &Open| Member {
-            id: open.serving.id,
-            name: Arc::clone(&open.serving.name),
-            connect: Arc::clone(&open.rounds) as Arc<dyn Connect>,
-        };
-        self.partitions.iter().map(one).collect()
+        self.partitions.iter().map(OpenVoter::member).collect()
     }
 
     /// The data partitions, for the feed.
     pub fn sources(&self) -> Vec<FeedSource> {
-        let one = |open: &Open| FeedSource {
-            id: open.serving.id,
-            name: Arc::clone(&open.serving.name),
-            is_local: open.checked.engine.is_local(),
-            is_voter: self.set.topology.voter(open.serving.id).is_some(),
-            connect: Arc::clone(&open.checked) as Arc<dyn Connect>,
-        };
-        self.partitions.iter().map(one).collect()
+        self.partitions.iter().map(OpenVoter::source).collect()
     }
 
     /// The data partitions, for heartbeats.
     pub fn connects(&self) -> Vec<(Arc<str>, Arc<dyn Connect>)> {
-        let one = |open: &Open| {
-            let connect = Arc::clone(&open.checked) as Arc<dyn Connect>;
-            (Arc::clone(&open.serving.name), connect)
-        };
+        let one = |open: &OpenVoter| (Arc::clone(&open.serving().name), open.connect());
         self.partitions.iter().map(one).collect()
+    }
+
+    /// The data partitions, for the roster.
+    pub fn voters(&self) -> Vec<Serving> {
+        self.partitions.iter().map(|open| open.serving().clone()).collect()
+    }
+
+    /// Where the database of a voter is, without secrets, as far as that is known here.
+    pub fn url(&self, voter: &Voter) -> String {
+        self.opener.shown(voter)
     }
 
     /// `store_1 (sqlite, master), ...`: for the log.
     pub fn describe(&self) -> String {
-        let one = |open: &Open| {
-            let role = self.set.topology.voter(open.serving.id).map(|voter| voter.role.to_string());
-            let (name, engine) = (&open.serving.name, open.checked.engine.kind());
-            format!("{name} ({engine}, {})", role.unwrap_or_default())
+        let one = |open: &OpenVoter| {
+            let Serving { id, name } = open.serving();
+            let role = self.set.topology.voter(*id).map(|voter| voter.role.to_string());
+            format!("{name} ({}, {})", open.engine().kind(), role.unwrap_or_default())
         };
         self.partitions.iter().map(one).collect::<Vec<_>>().join(", ")
     }

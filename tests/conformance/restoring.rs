@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use datastore::founding::restored::begin_restored;
 use datastore::founding::{Configured, Founding, FoundingError, open_set};
+use datastore::partition::acceptor::Ballot;
 use datastore::partition::engine::Engine;
-use datastore::partition::{Partition, Refusal};
+use datastore::partition::{Identity, Partition, Refusal, SCHEMA_VERSION};
 use datastore::sync::barrier::Barriers;
 use datastore::sync::pass::PageLimits;
 use datastore::sync::reseed::reseed;
-use datastore::version::{Epoch, SetId};
+use datastore::topology::change::Joining;
+use datastore::topology::voter::Address;
+use datastore::topology::{Incarnation, Role, Topology};
+use datastore::version::{Epoch, PartitionId, SetId, Version};
 use rstest::rstest;
 use rstest_reuse::apply;
 
@@ -93,6 +97,48 @@ fn beginning_anew_can_be_done_again(kind: Kind) {
     for other in others {
         anew(other, backup);
         assert_eq!(other.scan(None, 10, 1 << 20).unwrap().rows.len(), 1);
+    }
+}
+
+/// The ids of a set whose voters have changed are not those of a new set of the same names.
+#[apply(engines)]
+fn a_set_whose_voters_have_changed_begins_anew(kind: Kind) {
+    let bed = Bed::new(kind);
+    let mut partitions = founded(&bed);
+    let mut all = connect(&partitions);
+    let first = all[1].identity().unwrap().unwrap().topology;
+    let (lost, epoch) = (PartitionId(1), |number| Epoch::new(number).unwrap());
+    let taken = first.take_over(lost, PartitionId(2), Version::ZERO, epoch(2)).unwrap();
+    let joining = Joining {
+        name: "store_4".to_owned(),
+        holds_data: true,
+        acceptor: Incarnation(4),
+        address: Some(Address { url: "mysql://u@h/d".to_owned(), secret: None }),
+    };
+    let retired = taken.retire(lost, epoch(3)).unwrap().settle();
+    let (joined, id) = retired.join(&joining, epoch(4)).unwrap();
+    // Not settled yet.
+    let topology = joined.activate(id, epoch(5)).unwrap();
+    let acceptor = first.voter_named("store_2").unwrap().acceptor;
+    all[1].accept(acceptor, Ballot { round: 9, proposer: 9 }, &topology).unwrap();
+    let engine: Arc<dyn Engine> = Arc::from(bed.database("store_4"));
+    let (schema, document) = (SCHEMA_VERSION, topology.clone());
+    let identity = Identity { set: SetId(7), partition: id, schema, topology: document };
+    engine.connect().unwrap().found(&identity).unwrap();
+    partitions.remove(0);
+    let configured = |partitions: &[Configured]| {
+        let names = partitions.iter().map(|partition| (partition.name.clone(), Role::Master));
+        Topology::found(&names.collect()).unwrap()
+    };
+    let refused = begin_restored(&partitions, &configured(&partitions), "store_2", SetId(9));
+    let why = refused.unwrap_err().to_string();
+    assert!(why.contains("`store_4` stored but not configured"), "{why}");
+    partitions.push(Configured { name: "store_4".to_owned(), engine });
+    let begun = begin_restored(&partitions, &configured(&partitions), "store_2", SetId(9)).unwrap();
+    assert!(begun.topology.previous().is_empty(), "there is nothing to settle in a new set");
+    for (connection, id) in connect(&partitions).iter_mut().zip(2..) {
+        let identity = connection.identity().unwrap().unwrap();
+        assert_eq!((identity.set, identity.partition), (SetId(9), PartitionId(id)));
     }
 }
 

@@ -13,8 +13,9 @@ use datastore::frontends::{Frontends, FrontendsParts};
 use datastore::http::guard::HostPolicy;
 use datastore::http::health::Draining;
 use datastore::http::{HttpLimits, Pieces};
-use datastore::orchestrator::Orchestrator;
 use datastore::orchestrator::settings::Settings;
+use datastore::orchestrator::{Orchestrator, OrchestratorParts};
+use datastore::roster::{Roster, RosterParts};
 
 pub use crate::support::masters::{Kind, Masters, NAMES, SET};
 
@@ -73,13 +74,7 @@ impl Front {
             clock: masters.clock.clone(),
         });
         let frontends = Arc::new(frontends.unwrap());
-        let orchestrator = Orchestrator::new(
-            Arc::clone(&store),
-            Arc::clone(&sync),
-            Arc::clone(&frontends),
-            Settings::default(),
-        );
-        let orchestrator = Arc::new(orchestrator);
+        let orchestrator = orchestrator(&masters, &frontends);
         let own = Arc::clone(&orchestrator);
         let upkeep = Arc::clone(&masters.upkeep);
         let end = Arc::clone(&draining);
@@ -111,6 +106,24 @@ impl Front {
     pub async fn put(&self, path: &str, value: impl Into<Vec<u8>>) -> Answer {
         self.ask(put(path).set_payload(value.into())).await
     }
+}
+
+/// An orchestrator over these masters.
+pub fn orchestrator(masters: &Masters, frontends: &Arc<Frontends>) -> Arc<Orchestrator> {
+    let (store, sync) = (Arc::clone(&masters.store), Arc::clone(&masters.sync));
+    let (ownership, opener) = masters.own();
+    let parts = RosterParts {
+        store: Arc::clone(&store),
+        sync: Arc::clone(&sync),
+        upkeep: Arc::clone(&masters.upkeep),
+        frontends: Arc::clone(frontends),
+        ownership: Arc::clone(&ownership),
+        opener,
+    };
+    let roster = Arc::new(Roster::new(parts, masters.voters()));
+    let (frontends, settings) = (Arc::clone(frontends), Settings::default());
+    let parts = OrchestratorParts { store, sync, frontends, ownership, roster, settings };
+    Arc::new(Orchestrator::new(parts))
 }
 
 pub fn get(path: &str) -> TestRequest {

@@ -24,6 +24,7 @@ mod service;
 mod stream;
 mod upkeep;
 mod values;
+mod voters;
 mod wire;
 
 #[path = "../support/mod.rs"]

@@ -6,20 +6,13 @@ use std::time::Duration;
 use actix_web::test::TestRequest;
 use datastore::frontends::{Frontends, FrontendsParts};
 use datastore::orchestrator::Orchestrator;
-use datastore::orchestrator::settings::Settings;
 use serde_json::Value;
 
-use crate::fixture::{BOUND, Front, SET, delete, get, post};
+use crate::fixture::{BOUND, Front, SET, delete, get, orchestrator, post};
 
 /// Where every key is deleted.
 fn clear() -> TestRequest {
     post(&format!("/admin/clear?confirm={SET}"))
-}
-
-/// One more orchestrator over the same store.
-fn orchestrator(front: &Front, frontends: Arc<Frontends>) -> Orchestrator {
-    let (store, sync) = (Arc::clone(&front.masters.store), Arc::clone(&front.masters.sync));
-    Orchestrator::new(store, sync, frontends, Settings::default())
 }
 
 async fn state(front: &Front) -> Value {
@@ -117,7 +110,7 @@ async fn another_front_end_takes_an_operation_over() {
     });
     let other = Arc::new(other.unwrap());
     other.beat().await;
-    let other = Arc::new(orchestrator(&front, other));
+    let other = orchestrator(&front.masters, &other);
     let ended = until_ended(&front, &other, begun.header("location")).await;
     assert_eq!(ended["message"], "1 keys were deleted");
     assert_eq!(front.ask(get("/canonicalbucket/a")).await.status, 404);
@@ -131,7 +124,7 @@ async fn a_service_that_is_told_to_shut_down_stops_and_starts_again() {
     front.ask(clear()).await.assert_problem(409, "wrong-state");
     front.ask(post("/admin/service/shutdown")).await.assert_problem(409, "wrong-state");
     // Started after it was told: it does not drain, it begins anew.
-    let again = Arc::new(orchestrator(&front, Arc::clone(&front.frontends)));
+    let again = orchestrator(&front.masters, &front.frontends);
     let is_running = async {
         while states(&front).await.last().unwrap() != "RUNNING" {
             tokio::task::yield_now().await;

@@ -134,8 +134,6 @@ fn copies_in_files_come_serve_everywhere_survive_a_restart_and_go() {
     assert_eq!(copies(&service), both[1..]);
     let (status, problem) = ask(&service, "DELETE", "/admin/partitions/copy_1", "");
     assert_eq!((status, &problem["code"]), (404, &"no-such-partition".into()));
-    let (status, problem) = ask(&service, "DELETE", "/admin/partitions/store_1", "");
-    assert_eq!((status, &problem["code"]), (409, &"not-a-copy".into()));
     assert_eq!(state(&service), "RUNNING");
     remove(&service, "copy_2");
     assert_eq!(left_over(folder.path()), [""; 0]);

@@ -30,6 +30,7 @@ mod taken_back;
 mod tokens;
 mod unit;
 mod verbs;
+mod voters;
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -8,15 +8,18 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use datastore::clock::{Clock, Manual};
+use datastore::config::partition::PartitionUrl;
+use datastore::failover::service::{Ownership, OwnershipParts, Ways};
 use datastore::feed::{Feed, FeedLimits, FeedParts, FeedSource};
 use datastore::jobs::SyncJob;
 use datastore::lane::pool::Pool;
 use datastore::lane::{Connect, LaneLimits, Topologies};
-use datastore::partition::engine::Engine;
+use datastore::partition::engine::{Engine, EngineKind};
 use datastore::partition::memory::Memory;
 use datastore::partition::sqlite::Sqlite;
 use datastore::partition::{Identity, Partition, PartitionError, SCHEMA_VERSION, Status};
 use datastore::record::{Key, Space};
+use datastore::roster::open::{Database, Opener, OpenerParts};
 use datastore::store::answer::Serving;
 use datastore::store::route::Part;
 use datastore::store::{Served, Store, StoreParts};
@@ -87,6 +90,24 @@ impl Connect for Switched {
     }
 }
 
+impl Engine for Switched {
+    fn kind(&self) -> EngineKind {
+        self.engine.kind()
+    }
+
+    fn is_local(&self) -> bool {
+        self.engine.is_local()
+    }
+
+    fn locator(&self) -> String {
+        self.engine.locator()
+    }
+
+    fn connect(&self) -> Result<Box<dyn Partition + Send>, PartitionError> {
+        Connect::connect(self)
+    }
+}
+
 /// A store over its masters.
 pub struct Masters {
     pub store: Arc<Store>,
@@ -95,8 +116,8 @@ pub struct Masters {
     pub upkeep: Arc<Upkeep>,
     pub clock: Arc<Manual>,
     pub topology: Topology,
-    /// What the store routes by.
-    pub published: Arc<ArcSwap<Topology>>,
+    /// The topology in use.
+    pub shared: Arc<ArcSwap<Topology>>,
     kind: Kind,
     databases: BTreeMap<String, Arc<Switched>>,
     directory: tempfile::TempDir,
@@ -212,8 +233,7 @@ impl Masters {
         });
         let store = Arc::new(store.unwrap());
         let upkeep = Arc::new(upkeep.unwrap());
-        let published = shared;
-        Self { store, sync, feed, upkeep, clock, topology, published, kind, databases, directory }
+        Self { store, sync, feed, upkeep, clock, topology, shared, kind, databases, directory }
     }
 
     /// Takes all partitions away from whoever has no connection yet.
@@ -258,6 +278,48 @@ impl Masters {
             (Arc::from(name.as_str()), Arc::clone(database) as Arc<dyn Connect>)
         };
         self.databases.iter().map(one).collect()
+    }
+
+    /// One more who changes the voters, over ways of its own, and who opens them.
+    pub fn own(&self) -> (Arc<Ownership>, Arc<Opener>) {
+        let time: Arc<dyn Clock> = self.clock.clone();
+        let one = |(name, database): (&String, &Arc<Switched>)| {
+            let engine: Arc<dyn Engine> = database.clone();
+            (name.clone(), Database::over(PartitionUrl::Memory, engine))
+        };
+        let parts = OpenerParts {
+            configured: self.databases.iter().map(one).collect(),
+            standby: Vec::new(),
+            sealer: None,
+            root: self.directory.path().to_owned(),
+            clock: Arc::clone(&time),
+            history: Arc::default(),
+        };
+        let opener = Arc::new(Opener::new(SET, parts));
+        let (ways, made) = (Arc::<Ways>::default(), Arc::clone(&opener));
+        ways.made_by(move |voter| {
+            made.way(voter).map_err(|error| PartitionError::Unreachable(error.into()))
+        });
+        let topology = Arc::clone(&self.shared);
+        let random = fastrand::u64(..);
+        let parts = OwnershipParts { set: SET, ways, topology, clock: time, random };
+        (Arc::new(Ownership::new(parts)), opener)
+    }
+
+    /// Whose database it is, as it says itself.
+    pub fn identity(&self, partition: &str) -> Option<Identity> {
+        self.databases[partition].engine.connect().unwrap().identity().unwrap()
+    }
+
+    /// A path below the data root.
+    pub fn database_path(&self, path: &str) -> std::path::PathBuf {
+        self.directory.path().join(path)
+    }
+
+    /// The voters that the store serves.
+    pub fn voters(&self) -> Vec<Serving> {
+        let voters = self.topology.voters().iter();
+        voters.map(|voter| Serving { id: voter.id, name: voter.name.as_str().into() }).collect()
     }
 
     /// Gives a row another value behind the partition's back.

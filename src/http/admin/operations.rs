@@ -130,7 +130,11 @@ impl From<OrchestratorError> for Problem {
             OrchestratorError::Last { .. } => Code::LastPartition,
             OrchestratorError::NoStandby { .. } => Code::NoStandby,
             OrchestratorError::TooMany { .. } => Code::TooManyCopies,
-            OrchestratorError::BadUrl { .. } => Code::BadPartition,
+            OrchestratorError::BadUrl { .. } | OrchestratorError::BadName { .. } => {
+                Code::BadPartition
+            }
+            OrchestratorError::NameTaken { .. } => Code::NameTaken,
+            OrchestratorError::TooManyVoters => Code::TooManyVoters,
             OrchestratorError::NoKey => Code::NoKeyFile,
             OrchestratorError::NoChaos => Code::ChaosDisabled,
             OrchestratorError::NoServer { .. } => Code::NoServer,

@@ -1,5 +1,5 @@
 //! `/admin/partitions` and `/admin/partitions/{name}`: what this front end knows of the partitions,
-//! and read copies that are added and removed. Always JSON.
+//! and read copies and voters that are added and removed. Always JSON.
 
 use std::sync::Arc;
 
@@ -18,9 +18,11 @@ use crate::http::wire_admin::KilledDoc;
 use crate::http::wire_partitions::{PartitionDoc, PartitionsDoc};
 use crate::http::{HttpLimits, answer, paths};
 use crate::orchestrator::Orchestrator;
-use crate::orchestrator::copies::COUNT_MAX;
+use crate::orchestrator::copies::{COUNT_MAX, CopyRecord};
 use crate::orchestrator::requests::Wanted;
+use crate::orchestrator::voters::{RetiredRecord, VoterSource, WantedVoter};
 use crate::store::Store;
+use crate::store::looks::Standing;
 
 const ALLOW: &str = "GET, HEAD, POST, OPTIONS";
 const ALLOW_ONE: &str = "GET, HEAD, DELETE, OPTIONS";
@@ -30,10 +32,12 @@ const CRASH: &str = "/crash";
 /// A description is a line; more is something else.
 const BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// Which read copies are to be added.
-#[derive(Debug, Deserialize)]
+/// Which partitions are to be added.
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Addition {
+    role: Option<String>,
+    name: Option<String>,
     count: Option<usize>,
     from: Option<String>,
     url: Option<String>,
@@ -97,21 +101,38 @@ impl actix_web::FromRequest for Place {
     }
 }
 
+/// What is known of the partitions.
+struct Seen {
+    standings: Vec<Standing>,
+    copies: Arc<Vec<CopyRecord>>,
+    retired: Arc<Vec<RetiredRecord>>,
+}
+
 impl Place {
+    fn seen(&self) -> Seen {
+        let mut standings = self.store.standings();
+        standings.extend(self.orchestrator.roster().beside());
+        let (copies, retired) = (self.orchestrator.copies(), self.orchestrator.retired());
+        Seen { standings, copies, retired }
+    }
+
+    fn doc<'a>(&self, seen: &'a Seen) -> PartitionsDoc<'a> {
+        let Seen { standings, copies, retired } = seen;
+        let warnings = warnings(&self.store.topology());
+        PartitionsDoc::new(self.store.set_id(), standings, copies, warnings).with_retired(retired)
+    }
+
     fn list(&self, request: &HttpRequest) -> Result<HttpResponse, Problem> {
         Query::none(request.uri().query())?;
-        let (standings, copies) = (self.store.standings(), self.orchestrator.copies());
-        let warnings = warnings(&self.store.topology());
-        let doc = PartitionsDoc::new(self.store.set_id(), &standings, &copies, warnings);
-        Ok(answer::json(StatusCode::OK, &doc))
+        let seen = self.seen();
+        Ok(answer::json(StatusCode::OK, &self.doc(&seen)))
     }
 
     fn show(&self, request: &HttpRequest) -> Result<HttpResponse, Problem> {
         Query::none(request.uri().query())?;
         let name = named(request, "")?;
-        let (standings, copies) = (self.store.standings(), self.orchestrator.copies());
-        let warnings = warnings(&self.store.topology());
-        let doc = PartitionsDoc::new(self.store.set_id(), &standings, &copies, warnings);
+        let seen = self.seen();
+        let doc = self.doc(&seen);
         let one = doc.partition(&name).ok_or_else(|| {
             let names: Vec<&str> = doc.partitions().iter().map(PartitionDoc::name).collect();
             let (name, names) = (shown(name.as_bytes()), names.join(", "));
@@ -133,7 +154,11 @@ impl Place {
         let (body, _taken) = body::read(request.headers(), payload, &limits, &self.budget).await?;
         let wanted = wanted(&body)?;
         let asked = Asked::of(request, &body)?;
-        let operation = self.orchestrator.add(&wanted, asked.key, asked.digest).await?;
+        let (key, digest) = (asked.key, asked.digest);
+        let operation = match wanted {
+            Asking::Copies(wanted) => self.orchestrator.add(&wanted, key, digest).await?,
+            Asking::Voter(wanted) => self.orchestrator.add_voter(&wanted, key, digest).await?,
+        };
         Ok(accepted(&operation))
     }
 
@@ -159,26 +184,78 @@ fn named(request: &HttpRequest, end: &str) -> Result<String, Problem> {
     Ok(String::from_utf8_lossy(&paths::decode(rest)?).into_owned())
 }
 
-fn wanted(body: &[u8]) -> Result<Wanted, Problem> {
-    let bad = |detail: String| Problem::new(Code::BadPartition, detail);
+/// What the body asks for.
+enum Asking {
+    Copies(Wanted),
+    Voter(WantedVoter),
+}
+
+fn bad(detail: impl Into<String>) -> Problem {
+    Problem::new(Code::BadPartition, detail.into())
+}
+
+fn wanted(body: &[u8]) -> Result<Asking, Problem> {
     let addition: Addition = match body {
-        b"" => Addition { count: None, from: None, url: None },
+        b"" => Addition::default(),
         body => serde_json::from_slice(body).map_err(|error| bad(error.to_string()))?,
     };
-    if let Some(url) = addition.url {
-        if addition.count.is_some_and(|count| count != 1) || addition.from.is_some() {
-            return Err(bad("a url names one database: leave count and from out".to_owned()));
+    if addition.url.is_some() && (addition.count.unwrap_or(1) != 1 || addition.from.is_some()) {
+        return Err(bad("a url names one database: leave count and from out"));
+    }
+    match addition.role.as_deref() {
+        None | Some("copy") if addition.name.is_some() => Err(bad(
+            "read copies have names of their own: leave name out, or give the role of a voter",
+        )),
+        None | Some("copy") => Ok(Asking::Copies(copies(addition)?)),
+        Some("replica") => Ok(Asking::Voter(voter(addition, true)?)),
+        Some("witness") => Ok(Asking::Voter(voter(addition, false)?)),
+        Some("master") => {
+            Err(bad("a voter joins as a replica; it is a master once slots are given to it"))
         }
+        Some(role) => {
+            Err(bad(format!("role is {}: copy, replica or witness", shown(role.as_bytes()))))
+        }
+    }
+}
+
+fn provision(from: Option<&str>) -> Result<Option<Provision>, Problem> {
+    let named = |from: &str| {
+        let unknown =
+            || bad(format!("from is {}: sqlite, mariadb or standby", shown(from.as_bytes())));
+        Provision::named(from).ok_or_else(unknown)
+    };
+    from.map(named).transpose()
+}
+
+fn copies(addition: Addition) -> Result<Wanted, Problem> {
+    if let Some(url) = addition.url {
         return Ok(Wanted::At(url));
     }
     let count = addition.count.unwrap_or(1);
     if !(1..=COUNT_MAX).contains(&count) {
         return Err(bad(format!("count is {count}, and has to be 1 to {COUNT_MAX}")));
     }
-    let from = addition.from.map(|from| {
-        let unknown =
-            || bad(format!("from is {}: sqlite, mariadb or standby", shown(from.as_bytes())));
-        Provision::named(&from).ok_or_else(unknown)
-    });
-    Ok(Wanted::Some { count, from: from.transpose()? })
+    Ok(Wanted::Some { count, from: provision(addition.from.as_deref())? })
+}
+
+fn voter(addition: Addition, holds_data: bool) -> Result<WantedVoter, Problem> {
+    let count = addition.count.unwrap_or(1);
+    if count != 1 {
+        return Err(bad(format!("count is {count}: voters join one at a time")));
+    }
+    let source = match (addition.url, provision(addition.from.as_deref())?) {
+        (Some(url), _) => VoterSource::Url(url),
+        (None, Some(Provision::Sqlite)) => VoterSource::Sqlite,
+        (None, Some(Provision::Standby)) => VoterSource::Standby,
+        (None, Some(Provision::Mariadb)) => {
+            return Err(bad(
+                "a private server ends with its front end, and is none for a voter: give the url of \
+                 a database, or from standby",
+            ));
+        }
+        (None, None) => {
+            return Err(bad("where is the database? Give a url, or from sqlite or standby"));
+        }
+    };
+    Ok(WantedVoter { holds_data, name: addition.name, source })
 }

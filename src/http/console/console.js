@@ -134,8 +134,12 @@ async function partitionActions(one, paused) {
   if (one.role === "copy") {
     await button(actions, "crash", "POST", `${path}/crash`,
       `Crash ${name} on purpose, with SIGKILL? Another one takes its place.`, { grave: true });
-    await button(actions, "remove", "DELETE", path,
-      `Remove ${name}? It is drained first.`, { grave: true });
+  }
+  if (one.state !== "retired") {
+    await button(actions, "remove", "DELETE", path, one.role === "copy"
+      ? `Remove ${name}? It is drained first.`
+      : `Remove ${name}? Its slots are handed over first, and its database is emptied.`,
+      { grave: true });
   }
   return actions;
 }

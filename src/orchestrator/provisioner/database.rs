@@ -4,9 +4,9 @@
 use super::{Provided, ProvisionError, Provisioner, Result};
 use crate::config::partition::PartitionUrl;
 use crate::orchestrator::copies::{CopyRecord, Source};
-use crate::orchestrator::secret::Sealer;
 use crate::partition::engine::Engine as _;
 use crate::partition::mysql::{Mysql, MysqlUrl};
+use crate::secret::{Sealer, open_url, seal_url};
 use crate::version::SetId;
 
 /// Databases on servers.
@@ -33,9 +33,8 @@ impl Databases {
 
     /// A database that is named; `None`: it has a password, and there is no key to seal it with.
     pub fn named(&self, url: &MysqlUrl, text: &str) -> Option<Source> {
-        let sealed =
-            if url.has_password() { Some(self.sealer.as_ref()?.seal(text)?) } else { None };
-        Some(Source::Url { url: url.to_string(), sealed })
+        let (url, sealed) = seal_url(self.sealer.as_ref(), url, text)?;
+        Some(Source::Url { url, sealed })
     }
 
     fn url(&self, source: &Source) -> Result<MysqlUrl> {
@@ -46,11 +45,8 @@ impl Databases {
                 listed.cloned().ok_or_else(unlisted)
             }
             Source::Url { url, sealed } => {
-                let opened = match sealed {
-                    Some(sealed) => self.sealer.as_ref().and_then(|sealer| sealer.open(sealed)),
-                    None => Some(url.clone()),
-                };
-                opened.and_then(|text| text.parse().ok()).ok_or(ProvisionError::Sealed)
+                let opened = open_url(self.sealer.as_ref(), url, sealed.as_deref());
+                opened.ok_or(ProvisionError::Sealed)
             }
             Source::Sqlite | Source::Mariadb => {
                 let what = "what is no database on a server".to_owned();

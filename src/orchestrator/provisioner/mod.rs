@@ -29,11 +29,11 @@ use self::database::Databases;
 use self::mariadb::Mariadb;
 use self::sqlite::Files;
 use super::copies::{CopyRecord, Source};
-use super::secret::Sealer;
 use crate::clock::Clock;
 use crate::config::partition::PartitionUrl;
 use crate::partition::PartitionError;
 use crate::partition::mysql::MysqlUrl;
+use crate::secret::Sealer;
 use crate::version::SetId;
 
 /// Why a database cannot be provided or taken away.

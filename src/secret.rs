@@ -8,6 +8,28 @@ use base64::engine::general_purpose::STANDARD;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use sha2::{Digest as _, Sha256};
 
+use crate::partition::mysql::MysqlUrl;
+
+/// The URL of a database, sealed where it has a password: without secrets, and the sealed whole.
+/// `None`: it has a password, and there is no key to seal it with.
+pub fn seal_url(
+    sealer: Option<&Sealer>,
+    url: &MysqlUrl,
+    text: &str,
+) -> Option<(String, Option<String>)> {
+    let sealed = if url.has_password() { Some(sealer?.seal(text)?) } else { None };
+    Some((url.to_string(), sealed))
+}
+
+/// The URL that was sealed so; `None`: not with this key.
+pub fn open_url(sealer: Option<&Sealer>, url: &str, sealed: Option<&str>) -> Option<MysqlUrl> {
+    let opened = match sealed {
+        Some(sealed) => sealer?.open(sealed)?,
+        None => url.to_owned(),
+    };
+    opened.parse().ok()
+}
+
 /// Seals secrets, and opens them again.
 pub struct Sealer(LessSafeKey);
 
@@ -56,5 +78,20 @@ mod tests {
         changed[NONCE_LEN] ^= 1;
         assert_eq!(sealer.open(&STANDARD.encode(changed)), None);
         assert_eq!(sealer.open("short"), None);
+    }
+
+    #[test]
+    fn a_url_shows_no_password_and_is_whole_again_with_the_key() {
+        let sealer = Sealer::new("a key");
+        let (text, bare) = ("mysql://u:secret@h/d", "mysql://u@h/d");
+        let url: MysqlUrl = text.parse().unwrap();
+        assert_eq!(seal_url(None, &url, text), None, "nobody could keep it");
+        let (shown, sealed) = seal_url(Some(&sealer), &url, text).unwrap();
+        assert!(!shown.contains("secret"), "{shown}");
+        assert_eq!(open_url(Some(&sealer), &shown, sealed.as_deref()), Some(url));
+        assert_eq!(open_url(None, &shown, sealed.as_deref()), None);
+        let url: MysqlUrl = bare.parse().unwrap();
+        let (shown, sealed) = seal_url(None, &url, bare).unwrap();
+        assert_eq!((open_url(None, &shown, None), sealed), (Some(url), None));
     }
 }
