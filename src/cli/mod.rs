@@ -3,8 +3,8 @@
 //! Two kinds of commands. `serve`, `init`, `sync` and `config check` read the configuration and
 //! open the partitions themselves ([`local`]). `get`, `set`, `update` and `delete` ([`verbs`]) and
 //! `list` ([`list`]), `watch` ([`watch`]), `verify` ([`mod@verify`]) and the administration
-//! ([`admin`], [`partitions`], [`conflicts`]) speak HTTP to a running service, like any other client
-//! ([`crate::client`]); they need no configuration.
+//! ([`admin`], [`partitions`], [`conflicts`]) speak HTTP to a running service, like any other
+//! client ([`crate::client`]); they need no configuration.
 //!
 //! What a command is asked for goes to standard output and nothing else does; what went wrong goes
 //! to standard error. Exit codes: see [`Exit`].

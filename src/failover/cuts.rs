@@ -14,8 +14,8 @@
 //!    the two met. Whatever was written since was written by somebody who had seen the late row:
 //!    that is history, and not lost.
 //!
-//! What was seen counts once it is durable. One that was retired gives nothing any more: of its cuts
-//! the second look alone tells.
+//! What was seen counts once it is durable. One that was retired gives nothing any more: of its
+//! cuts the second look alone tells.
 
 use super::FailoverError;
 use super::catch_up::durable;

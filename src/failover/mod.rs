@@ -11,15 +11,16 @@
 //!    of the front ends that run say so. That may be wrong; nothing below rests on it.
 //! 2. *Fencing* ([`fence`]): enough clocks are raised above the lost master's epoch.
 //! 3. *Catching up* ([`catch_up`]): the successor gets what any of those has that were fenced.
-//! 4. *The document* ([`ownership`]): the slots have another master, and a *cut* says up to where it
-//!    had the lost master's log.
+//! 4. *The document* ([`ownership`]): the slots have another master, and a *cut* says up to where
+//!    it had the lost master's log.
 //! 5. *Early rows*: what was pushed ahead of a log whose origin is gone gets a version of the
 //!    successor's own.
 //! 6. *Late rows* and the *ledger*: what the lost master alone has comes along when it is back.
 //! 7. *Old cuts* ([`cuts`]) are dropped.
 //!
-//! Where too few can be asked nothing is done, and nothing acknowledged: with a majority away nobody
-//! can tell what it has promised. Once it is back the same course is taken, by whoever is first.
+//! Where too few can be asked nothing is done, and nothing acknowledged: with a majority away
+//! nobody can tell what it has promised. Once it is back the same course is taken, by whoever is
+//! first.
 //!
 //! # Ownership ([`ownership`])
 //!
@@ -38,16 +39,16 @@
 //!
 //! A front end that is cut off together with the lost master goes on writing there: those who ask
 //! for one acknowledgement are given it, those who ask for a majority never are. What it writes is
-//! *late* ([`crate::topology::cut`]). It travels in its origin's log once that is back, since nobody
-//! has to ask for it in any other way; it wins where nothing newer stands. Wherever something newer
-//! keeps it from being, or staying, its key's current row, it is written to the *conflict ledger*, in
-//! that same transaction (LOSS-1). So is what verify drops, and what a retired partition alone had.
-//! Every partition is given the entries of all others, and each is kept for as long as
-//! `sync.ledger_retention` says ([`crate::sync::ledger`]); what goes then is counted.
+//! *late* ([`crate::topology::cut`]). It travels in its origin's log once that is back, and wins
+//! where nothing newer stands. Wherever something newer keeps it from being, or staying, its key's
+//! current row, it is written to the *conflict ledger*, in that same transaction (LOSS-1). So is
+//! what verify drops, and what a retired partition alone had. Every partition is given the entries
+//! of all others, and each is kept for as long as `sync.ledger_retention` says
+//! ([`crate::sync::ledger`]); what goes then is counted.
 //!
-//! The lost master is marked as down by the takeover, and as active again once it commits; its clock
-//! is raised by the first who writes there under the new document, so it makes no more late rows. The
-//! cut goes when nobody can meet a late row any more that was not judged ([`cuts`]).
+//! The lost master is marked as down by the takeover, and as active again once it commits. From its
+//! first contact with the new document on, its clock is at the takeover's epoch: it makes no more
+//! late rows. The cut goes when nobody can meet a late row any more that was not judged ([`cuts`]).
 //!
 //! # Un-fencing goes forward
 //!

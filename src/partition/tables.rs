@@ -55,6 +55,9 @@ pub struct Stretch<'a> {
     pub value_bytes_max: Option<usize>,
 }
 
+/// An entry of the ledger, and when it was noted: milliseconds since 1970 UTC.
+pub type Noted = (Record, i64);
+
 /// What was read of one row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cell {
@@ -183,13 +186,8 @@ pub trait Tables: AcceptorTable + Beats {
 
     /// Adds a row to the ledger, noted at `noted_ms`; one that stands there already is left alone.
     fn put_conflict(&mut self, row: &Record, noted_ms: i64) -> Result<()>;
-    /// The ledger in the order of spaces, keys and versions, with when each was noted: at most
-    /// `max` after `after`.
-    fn conflicts(
-        &mut self,
-        after: Option<&ConflictPlace>,
-        max: usize,
-    ) -> Result<Vec<(Record, i64)>>;
+    /// The ledger in the order of spaces, keys and versions: at most `max` after `after`.
+    fn conflicts(&mut self, after: Option<&ConflictPlace>, max: usize) -> Result<Vec<Noted>>;
     /// Removes an entry of the ledger that was noted at `noted_max` or before; whether it did.
     fn remove_conflict(&mut self, place: &ConflictPlace, noted_max: i64) -> Result<bool>;
 

@@ -1,10 +1,10 @@
 //! Waiting for a write that is on its master's lane: for its answer, for its deadline, or for the
 //! news that its key has another master.
 //!
-//! A master that stands still, or whose answers are lost, is replaced within seconds, and what waits
-//! for it would wait in vain until its deadline. So whoever waits looks again and again whose the
-//! key is. What was not begun is withdrawn from the lane and routed once more; what was begun has
-//! an unknown outcome, which is told soon.
+//! A master that stands still, or whose answers are lost, is replaced within seconds, and what
+//! waits for it would wait in vain until its deadline. So whoever waits looks again and again whose
+//! the key is. What was not begun is withdrawn from the lane and routed once more; what was begun
+//! has an unknown outcome, which is told soon.
 
 use std::sync::Arc;
 use std::time::Duration;

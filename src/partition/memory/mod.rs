@@ -20,7 +20,7 @@ pub use self::tree::Tree;
 use super::acceptor::AcceptorRow;
 use super::beat::{Beat, Beats};
 use super::engine::{Engine, EngineKind};
-use super::tables::{AcceptorTable, Cell, ClockRow, CursorRow, Stretch, Tables, Transact};
+use super::tables::{AcceptorTable, Cell, ClockRow, CursorRow, Noted, Stretch, Tables, Transact};
 use super::upkeep::{ConflictPlace, Expired, Mark, Stride, fingerprint_of};
 use super::{Entry, Identity, Jump, Partition, Refusal, Result};
 use crate::clock::Clock;
@@ -429,11 +429,7 @@ impl Tables for Transaction<'_> {
         Ok(is_old)
     }
 
-    fn conflicts(
-        &mut self,
-        after: Option<&ConflictPlace>,
-        max: usize,
-    ) -> Result<Vec<(Record, i64)>> {
+    fn conflicts(&mut self, after: Option<&ConflictPlace>, max: usize) -> Result<Vec<Noted>> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let range = self.state().conflicts.from(from);
         Ok(range.take(max).map(|(_, conflict)| conflict.clone()).collect())

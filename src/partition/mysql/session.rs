@@ -21,7 +21,7 @@ use super::statements::{
 use super::stored::{Columns, Stored, Torn, all_of, clock_row, set_id, stored_topology};
 use super::upkeep;
 use crate::clock::Clock;
-use crate::partition::tables::{Cell, ClockRow, CursorRow, Stretch, Tables};
+use crate::partition::tables::{Cell, ClockRow, CursorRow, Noted, Stretch, Tables};
 use crate::partition::upkeep::{ConflictPlace, Expired, Mark, Stride, Sum};
 use crate::partition::{Entry, Identity, Jump, PartitionError, Refusal, Result};
 use crate::record::{Key, Record, Space};
@@ -564,11 +564,7 @@ impl Tables for Session<'_> {
         upkeep::put_conflict(self, row, noted_ms)
     }
 
-    fn conflicts(
-        &mut self,
-        after: Option<&ConflictPlace>,
-        max: usize,
-    ) -> Result<Vec<(Record, i64)>> {
+    fn conflicts(&mut self, after: Option<&ConflictPlace>, max: usize) -> Result<Vec<Noted>> {
         upkeep::conflicts(self, after, max)
     }
 

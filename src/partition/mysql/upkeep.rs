@@ -11,6 +11,7 @@ use super::session::{Session, stored_space};
 use super::statements::{self, Prepared, Text, prepared};
 use super::stored::{Columns, Stored, Torn, mark};
 use crate::partition::Result;
+use crate::partition::tables::Noted;
 use crate::partition::upkeep::{ConflictPlace, Expired, Mark, Stride, Sum, expired_after};
 use crate::record::{Key, Record, Space};
 
@@ -192,7 +193,7 @@ pub(super) fn conflicts(
     session: &mut Session<'_>,
     after: Option<&ConflictPlace>,
     max: usize,
-) -> Result<Vec<(Record, i64)>> {
+) -> Result<Vec<Noted>> {
     let (space, key, version) = after.map_or((-1, Bytes::new(), 0), |after| {
         let key = &after.key;
         (stored_space(key.space()), key.bytes().clone(), after.version.packed())

@@ -16,7 +16,7 @@ use super::stored::{
 };
 use super::upkeep;
 use crate::clock::Clock;
-use crate::partition::tables::{Cell, ClockRow, CursorRow, Points, Stretch, Tables};
+use crate::partition::tables::{Cell, ClockRow, CursorRow, Noted, Points, Stretch, Tables};
 use crate::partition::upkeep::{ConflictPlace, Expired, Mark, Stride};
 use crate::partition::{Entry, Identity, Jump, PartitionError, Refusal, Result};
 use crate::record::{Key, Record, Space};
@@ -521,11 +521,7 @@ impl Tables for Session<'_> {
         upkeep::put_conflict(self, row, noted_ms)
     }
 
-    fn conflicts(
-        &mut self,
-        after: Option<&ConflictPlace>,
-        max: usize,
-    ) -> Result<Vec<(Record, i64)>> {
+    fn conflicts(&mut self, after: Option<&ConflictPlace>, max: usize) -> Result<Vec<Noted>> {
         upkeep::conflicts(self, after, max)
     }
 

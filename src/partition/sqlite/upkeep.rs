@@ -7,6 +7,7 @@ use rusqlite::params;
 use super::statements::{Session, Statement, bounded, statement, stored_space};
 use super::stored::{flag, mark, record, version};
 use crate::partition::Result;
+use crate::partition::tables::Noted;
 use crate::partition::upkeep::{ConflictPlace, Expired, Mark, Stride};
 use crate::record::{Key, Record, Space};
 
@@ -135,7 +136,7 @@ pub(super) fn conflicts(
     session: &Session<'_>,
     after: Option<&ConflictPlace>,
     max: usize,
-) -> Result<Vec<(Record, i64)>> {
+) -> Result<Vec<Noted>> {
     let mut conflicts = Vec::new();
     let (space, key, version) = after.map_or((-1, &[][..], 0), |after| {
         let key = &after.key;

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use datastore::clock::{Clock, System};
+use datastore::topology::Topology;
 use mysql::prelude::Queryable;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -336,8 +337,8 @@ fn settle(set: &Set, fronts: &Fronts) {
 fn has_no_cuts(server: &Server, database: &str) -> bool {
     let document: Option<String> =
         server.admin_of(database).query_first("SELECT document FROM topology").unwrap();
-    let document: Value = serde_json::from_str(&document.unwrap()).unwrap();
-    document["cuts"].as_array().unwrap().is_empty()
+    let document: Topology = serde_json::from_str(&document.unwrap()).unwrap();
+    document.cuts().is_empty()
 }
 
 /// Every acknowledged write is in the store at every partition, or, if one alone had acknowledged

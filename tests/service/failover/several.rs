@@ -6,9 +6,9 @@
 //! all, since nobody may take the slots over; reads go on at the third. As soon as the replica is
 //! back the slots are taken over, without anybody's doing.
 //!
-//! **Everything**: all servers and all front ends are killed and started again in random order. What
-//! was acknowledged stands afterwards as it does after any other loss. `DATASTORE_FAILOVER_SEED`
-//! plays an order again that was printed.
+//! **Everything**: all servers and all front ends are killed and started again in random order.
+//! What was acknowledged stands afterwards as it does after any other loss.
+//! `DATASTORE_FAILOVER_SEED` plays an order again that was printed.
 
 use std::thread;
 
