@@ -200,13 +200,9 @@ impl Masters {
         let shared = Arc::new(ArcSwap::from_pointee(topology.clone()));
         let time: Arc<dyn Clock> = clock.clone();
         let retention = Duration::from_secs(60);
-        let upkeep = Upkeep::start(
-            members.clone(),
-            Arc::clone(&shared),
-            Arc::clone(&time),
-            Arc::default(),
-            Some(LEDGER_RETENTION),
-        );
+        let (all, kept) = (members.clone(), Some(LEDGER_RETENTION));
+        let upkeep =
+            Upkeep::start(all, Arc::clone(&shared), Arc::clone(&time), Arc::default(), kept);
         let round = Round::start(members, Arc::clone(&shared), Arc::clone(&time), retention);
         let sync = Arc::new(SyncJob::start(round.unwrap()).unwrap());
         let feed = Feed::start(FeedParts {
