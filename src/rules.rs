@@ -76,6 +76,8 @@ pub enum Rule {
     TrimOwnCursor,
     /// Reseeding begins with emptying data, log and cursors (K2).
     ReseedEmpties,
+    /// A voter is emptied only while it is still to be made: one that was made may count (K2).
+    ReseedUnmade,
     /// A reseed step goes on only under the number that its beginning drew (K2).
     ReseedNumber,
     /// The source of a reseed stays in one server run and is not itself reseeded.
@@ -174,6 +176,7 @@ impl Rule {
         Self::TrimEpoch,
         Self::TrimOwnCursor,
         Self::ReseedEmpties,
+        Self::ReseedUnmade,
         Self::ReseedNumber,
         Self::ReseedSource,
         Self::ReseedAgain,

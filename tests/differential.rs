@@ -394,6 +394,10 @@ impl World {
     /// A whole reseed, which may be broken off anywhere.
     fn reseed(&mut self, at: usize) {
         let source = self.somebody();
+        // One that was made is never emptied.
+        if self.rng.u8(..10) > 0 {
+            self.pairs[at].ask(&"set aside", |partition| partition.set_aside()).unwrap();
+        }
         let begin = self.reseed_with(at, ReseedNumber(0), ReseedStep::Begin);
         let Ok(number) = begin else { return };
         let noted = self.pairs[source].status().vector;

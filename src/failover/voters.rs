@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use super::catch_up::{durable, read_to_end};
 use super::{FailoverError, failed, greatest_epoch, raise_all};
 use crate::partition::upkeep::{ConflictPlace, Lost};
-use crate::partition::{Found, Get, Identity, Partition, PartitionError, SCHEMA_VERSION, Status};
+use crate::partition::{
+    Found, Get, Identity, Partition, PartitionError, Refusal, SCHEMA_VERSION, Status,
+};
 use crate::record::{Key, Record};
 use crate::register::{Proposer, Reach, ask};
 use crate::rules::Rule;
@@ -77,6 +79,10 @@ pub fn seed(
         if !matches!(result, Err(ReseedError::Again)) {
             break;
         }
+    }
+    if matches!(&result, Err(ReseedError::Target(PartitionError::Refused(Refusal::Made)))) {
+        // Somebody else was faster.
+        return Ok(());
     }
     result.map_err(|error| FailoverError::Seed {
         name: target.name.clone(),

@@ -34,6 +34,9 @@ pub enum Refusal {
     /// A reseed began in between, or is under way.
     #[error("the partition is being reseeded, or was since the request began")]
     Reseeding,
+    /// A voter that was made is never emptied.
+    #[error("the partition was made already, and may count as a voter")]
+    Made,
     /// The server was restarted since.
     #[error("the server has been restarted since the connection was made")]
     RunEnded,

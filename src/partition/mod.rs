@@ -353,7 +353,8 @@ pub struct Chunk {
 /// One step of a reseed, each a transaction at the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReseedStep {
-    /// Empties data, logs and cursors, draws a new number, sets the flag.
+    /// Empties data, logs and cursors, draws a new number, sets the flag; refused at a voter that
+    /// was made already.
     Begin,
     /// Copies rows; each brings its log entry.
     Rows(Vec<Record>),

@@ -10,7 +10,7 @@ use datastore::partition::memory::Memory;
 use datastore::partition::sqlite::Sqlite;
 use datastore::partition::{
     Entry, Fetched, Found, Get, Identity, Origins, Page, PageRequest, Partition, PartitionError,
-    Push, Refusal, ReseedNumber, Result, SCHEMA_VERSION,
+    Push, Refusal, ReseedNumber, ReseedStep, Result, SCHEMA_VERSION,
 };
 use datastore::record::{Body, Key, Record, Space};
 use datastore::topology::cut::Cuts;
@@ -202,6 +202,12 @@ impl Home {
     pub fn write(&mut self, writes: &[Write]) -> Version {
         let outcomes = self.connection.commit(Epoch::FIRST, writes).unwrap();
         outcomes.iter().filter_map(|outcome| outcome.version()).max().unwrap_or(Version::ZERO)
+    }
+
+    /// Empties a voter, as if it were still to be made: one that was made is never emptied.
+    pub fn begin_reseed(&mut self) -> ReseedNumber {
+        self.connection.set_aside().unwrap();
+        self.connection.reseed(ReseedNumber(0), &ReseedStep::Begin).unwrap()
     }
 
     pub fn fetch(&mut self, keys: &[Key]) -> Fetched {

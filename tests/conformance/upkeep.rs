@@ -320,7 +320,7 @@ fn a_repaired_row_brings_its_entry(kind: Kind) {
 fn nothing_is_repaired_in_a_partition_that_was_emptied_since(kind: Kind) {
     let mut home = Bed::new(kind).partition(1);
     let wanted = repair(&mut home, "k", Some(row("k", 2, version(1, 7), Some("v"))));
-    home.connection.reseed(ReseedNumber(0), &ReseedStep::Begin).unwrap();
+    home.begin_reseed();
     assert_eq!(refusal(home.connection.repair(&wanted)), Refusal::Reseeding);
     assert_eq!(refusal(home.connection.digest(&Stride::all(Space::Data, 1))), Refusal::Reseeding);
 }

@@ -209,6 +209,7 @@ fn round_trips_are_few() {
 #[test]
 fn emptying_a_large_partition_takes_many_short_statements() {
     let (_server, mut home) = long();
+    home.set_aside().unwrap();
     let number = home.reseed(ReseedNumber(0), &ReseedStep::Begin).unwrap();
     let status = home.status().unwrap();
     assert_eq!(status.reseed, number);

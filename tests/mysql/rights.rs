@@ -44,6 +44,7 @@ fn the_documented_rights_are_enough_for_everything() {
     assert_eq!(value(&mut home, "k").unwrap().as_deref(), Some(&b"v"[..]));
     let run = home.status().unwrap().run;
     home.barrier(run).unwrap();
+    home.set_aside().unwrap();
     let begin = datastore::partition::ReseedStep::Begin;
     home.reseed(datastore::partition::ReseedNumber(0), &begin).unwrap();
 }
@@ -80,6 +81,7 @@ fn each_of_the_rights_is_needed(#[case] right: &str) {
         let mut home = engine.connect()?;
         home.identity()?;
         write(&mut home, &[set("k", "w")])?;
+        home.set_aside()?;
         home.reseed(Default::default(), &datastore::partition::ReseedStep::Begin)
     };
     let error = work().unwrap_err();

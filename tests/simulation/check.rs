@@ -160,7 +160,12 @@ impl World {
             .filter_map(|(_, key)| state.rows().get(key).cloned())
             .filter(|row| row.origin == id && row.version.seq() > before.seq)
             .collect();
+        let accepted = View(was).acceptor().unwrap().row.document.epoch();
         for row in fresh {
+            if row.version.epoch() < accepted {
+                let detail = format!("{id} wrote {row:?} and had accepted epoch {accepted}");
+                self.violate("FENCE-1", detail);
+            }
             let prev = was.rows().get(&row.key);
             self.register(id, row, (before, prev));
         }
@@ -263,7 +268,7 @@ impl World {
 
     /// ACK-1: what was acknowledged is durable where it was promised.
     pub fn check_acknowledged(&mut self) {
-        let voters: Vec<_> = self.servers.iter().filter(|server| server.is_voter).collect();
+        let voters: Vec<_> = self.servers.iter().filter(|s| s.is_voter && s.holds_data).collect();
         let durable: BTreeMap<PartitionId, Status> =
             voters.iter().map(|server| (server.id, server.durable_status())).collect();
         let majority = self.register.majority();
@@ -278,8 +283,8 @@ impl World {
                 found.push(format!("{:?} of {origin} is not durable at its master", write.row));
             }
             // Once voters have come and gone, what is held is looked at when everything is quiet.
-            let voters_changed = self.servers.len() > self.setup.masters + self.setup.replicas + 1
-                || !self.register.retired().is_empty();
+            let voters_changed =
+                self.servers.len() > self.setup.servers() || !self.register.retired().is_empty();
             if !write.by_majority || voters_changed {
                 continue;
             }

@@ -60,12 +60,14 @@ pub struct Verdict {
 /// The setup that a seed draws.
 pub fn setup(seed: u64) -> Setup {
     let mut rng = fastrand::Rng::with_seed(seed ^ 0x5eed);
-    Setup {
+    let setup = Setup {
         masters: rng.usize(2..4),
         replicas: rng.usize(0..2).max(usize::from(rng.bool())),
+        witnesses: 0,
         fronts: rng.usize(2..4),
         keys: rng.usize(8..33),
-    }
+    };
+    Setup { witnesses: [0, 0, 0, 1, 2][rng.usize(..5)], ..setup }
 }
 
 /// Runs the history of `seed`.
@@ -188,9 +190,17 @@ impl History {
         world.rng.usize(..fronts)
     }
 
+    /// Somebody who holds data.
     pub fn any_server(&self) -> PartitionId {
         let mut world = self.world.get();
         let ids = world.ids();
+        world.rng.choice(ids).unwrap()
+    }
+
+    /// Somebody, and be it a witness.
+    fn anybody(&self) -> PartitionId {
+        let mut world = self.world.get();
+        let ids = world.all_ids();
         world.rng.choice(ids).unwrap()
     }
 
@@ -313,7 +323,7 @@ impl History {
     }
 
     fn crash_or_restart(&self) {
-        let id = self.any_server();
+        let id = self.anybody();
         let mut world = self.world.get();
         if world.server(id).up {
             world.count("crash");
@@ -327,7 +337,7 @@ impl History {
 
     fn cut_or_heal(&self) {
         let front = self.front();
-        let away = [self.any_server(), self.any_server()];
+        let away = [self.anybody(), self.anybody()];
         let mut world = self.world.get();
         if world.fronts[front].cut.is_empty() {
             world.count("cut");
@@ -371,7 +381,7 @@ impl History {
         {
             let mut world = self.world.get();
             let lost = world.lost_for_ever();
-            for id in world.ids() {
+            for id in world.all_ids() {
                 world.put_right(id);
                 world.server_mut(id).up = Some(id) != lost;
             }

@@ -14,7 +14,7 @@ use crate::front::Session;
 use crate::history::{History, NewOperation};
 use crate::link::{Net, Stop};
 use crate::world::{Setup, Shared};
-use crate::{ages, operations, ownership, restores};
+use crate::{ages, operations, ownership};
 
 pub const A: PartitionId = PartitionId(1);
 pub const B: PartitionId = PartitionId(2);
@@ -33,7 +33,12 @@ pub struct Script {
 
 impl Script {
     pub fn new() -> Self {
-        let setup = Setup { masters: 2, replicas: 1, fronts: 2, keys: 4 };
+        Self::with_witnesses(0)
+    }
+
+    /// With witnesses, which come after C.
+    pub fn with_witnesses(witnesses: usize) -> Self {
+        let setup = Setup { masters: 2, replicas: 1, witnesses, fronts: 2, keys: 4 };
         let world = Shared::new(1, setup, None, false);
         world.get().stops = 100;
         world.get().pooled = Some(false);
@@ -557,19 +562,16 @@ pub const HOLES: &[Hole] = &[
     ("H1", h1_bound, &[Rule::SnapshotBound]),
     ("H2", h2_vector, &[Rule::ClaimBound]),
     ("H3", h3_stale_apply, &[Rule::SourceAboveFloors]),
-    ("H3: a repair", restores::h3_repair_after_a_collected_delete, &[Rule::RepairAboveFloors]),
     ("H4", h4_push_after_gc, &[Rule::PushCovered]),
     ("H5", h5_visible_before_durable, &[Rule::Barrier]),
     ("H7", h7_collected_by_cursors, &[Rule::ClaimBound]),
     ("H8", h8_absent_voter, &[Rule::TrimAllVoters]),
     ("H9, K10", h9_k10_stale_read, &[Rule::CursorReadAgain]),
-    ("H10", restores::h10_copy_put_back, &[Rule::PutBack]),
     ("K1", k1_log_of_a_reseed, &[Rule::ReseedLog]),
     ("K2: two reseeds", k2_two_reseeds, &[Rule::ReseedNumber]),
     ("K2: a page into a reseed", k2_page_into_a_reseed, &[Rule::ApplyReseed]),
     ("a reseed below a floor", reseed_below_a_floor, &[Rule::ReseedAgain]),
     ("K2: the source restarts", k2_source_restarted, &[Rule::ReseedSource]),
-    ("K2: a repair", restores::k2_repair_into_a_reseed, &[Rule::RepairReseed]),
     ("K6", k6_row_above_the_page, &[Rule::RowEntry]),
     ("K8", k8_undurable_cursor, &[Rule::TrimBarrier]),
     ("K11", k11_jump_taken_back, &[Rule::OpeningAlone]),

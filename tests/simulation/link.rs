@@ -207,6 +207,7 @@ fn note_refusal<T>(world: &Shared, result: &Result<T>) {
         Refusal::SourceBelowFloor { .. } => "refused: source below a floor",
         Refusal::BelowFloor { .. } => "refused: below a floor",
         Refusal::Reseeding => "refused: reseeding",
+        Refusal::Made => "refused: made already",
         Refusal::RunEnded => "refused: another run",
         Refusal::SequenceExhausted => "refused: sequence exhausted",
         Refusal::Outbid { .. } => "refused: outbid",

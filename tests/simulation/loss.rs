@@ -64,13 +64,15 @@ impl World {
     fn add_server(&mut self, id: PartitionId, topology: &Topology) {
         // The copy comes last.
         let at = self.servers.len() - 1;
-        self.servers.insert(at, server(id, true, topology));
+        self.servers.insert(at, server(id, topology));
     }
 
     /// Of some histories: a partition that is never seen again. Drawn once.
     pub fn lost_for_ever(&mut self) -> Option<PartitionId> {
-        let voters = self.register.data_voters().count();
-        if self.scripted || self.lost.is_some() || voters < 3 || self.rng.u8(..4) != 0 {
+        let voters = self.register.voters().iter().filter(|voter| voter.state.counts()).count();
+        let holders = self.register.data_voters().count();
+        let few = voters < 3 || holders < 2;
+        if self.scripted || self.lost.is_some() || few || self.rng.u8(..4) != 0 {
             return self.lost;
         }
         // What a hand has changed may be on nobody else.
@@ -101,7 +103,7 @@ impl World {
     pub fn serving(&self) -> Vec<&Server> {
         let serves = |server: &&Server| {
             let retired = self.register.retired().contains(&server.id);
-            server.is_there() && self.lost != Some(server.id) && !retired
+            server.is_there() && server.holds_data && self.lost != Some(server.id) && !retired
         };
         self.servers.iter().filter(serves).collect()
     }

@@ -1,12 +1,12 @@
 //! The protocol under attack: the project's own code over simulated servers, one seed a history.
 //!
-//! A history has two to four voters, a read copy, two or three front ends and a few keys; slots
-//! change hands, planned and not, voters come and go, and one may be lost for ever. Every operation
-//! (a lane's batch, a push, a pass, a trim, a reseed, a session read, a feed page, a takeover) is a
-//! coroutine that runs the functions of `src/` and may be stopped before any transaction and
-//! between the moment a commit is visible and the moment it is durable, resumed much later, or
-//! killed there. Servers crash and lose what was visible but not durable; front ends are cut off
-//! from servers.
+//! A history has two to four voters, at times a witness or two, a read copy, two or three front
+//! ends and a few keys; slots change hands, planned and not, voters come and go, and one may be lost
+//! for ever. Every operation (a lane's batch, a push, a pass, a trim, a reseed, a session read, a
+//! feed page, a takeover) is a coroutine that runs the functions of `src/` and may be stopped before
+//! any transaction and between the moment a commit is visible and the moment it is durable, resumed
+//! much later, or killed there. Servers crash and lose what was visible but not durable; front ends
+//! are cut off from servers.
 //!
 //! What counts as failure:
 //!
@@ -17,7 +17,7 @@
 //! | CUR-1 | every step | a cursor lies above its origin's durable clock, or below the own floor |
 //! | BAR-1 | every step | a row or entry stands elsewhere, or was given to a follower, that a crash of its origin can still take back |
 //! | VER-1 | every write | a version is given twice, or does not rise over a write acknowledged before it began |
-//! | FENCE-1 | every write | a commit under an epoch below the clock's, or a clock that goes down |
+//! | FENCE-1 | every write | a commit under an epoch below the clock's or below one that was accepted, or a clock that goes down |
 //! | ACK-1 | every crash and acknowledgement, at quiet | an acknowledged write is lost; one by a majority is on fewer than a majority |
 //! | EXACT | at quiet | an acknowledged write has replaced another version than the one it named |
 //! | RYW-1 | every session read | a row older than what the session has seen |
@@ -56,4 +56,5 @@ mod runs;
 mod scripts;
 mod takeovers;
 mod upkeep;
+mod voters;
 mod world;

@@ -397,12 +397,17 @@ fn below_floor(net: &Net<'_>, target: PartitionId, source: PartitionId) {
 /// The read copy is made anew from a voter.
 pub fn run_reseed(net: &Net<'_>, source: PartitionId) {
     let copy = net.world.get().copy();
-    let (Ok(mut to), Ok(mut from)) = (net.pooled(copy), net.pooled(source)) else { return };
+    make(net, copy, source);
+}
+
+/// A partition that serves nothing yet is made from a voter.
+pub fn make(net: &Net<'_>, target: PartitionId, source: PartitionId) {
+    let (Ok(mut to), Ok(mut from)) = (net.pooled(target), net.pooled(source)) else { return };
     let barriers = Rc::clone(&net.world.get().fronts[net.front].barriers);
     let limits = limits(net);
     let result = reseed::reseed(&mut to, &mut from, &barriers, limits);
     let mut world = net.world.get();
-    world.note(|| format!("reseed of {copy} from {source}: {result:?}"));
+    world.note(|| format!("reseed of {target} from {source}: {result:?}"));
     world.count(match result {
         Ok(()) => "a reseed came to its end",
         Err(reseed::ReseedError::Again) => "a reseed has to begin again",

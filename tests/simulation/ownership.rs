@@ -229,10 +229,10 @@ impl World {
     fn replacing(&self) -> Vec<Replacing> {
         let mut all = Vec::new();
         let register = self.register.clone();
-        let wanted = self.setup.masters + self.setup.replicas;
+        let wanted = self.setup.data_voters();
         let joining: Vec<&Voter> =
             register.voters().iter().filter(|voter| voter.state == State::Joining).collect();
-        let joined = self.servers.len() - wanted - 1;
+        let joined = self.servers.len() - self.setup.servers();
         if register.data_voters().count() < wanted && joining.is_empty() && joined < JOINING_MAX {
             all.push(Replacing::Join);
         }
@@ -257,6 +257,12 @@ impl World {
         let down = register.voters().iter().filter(|voter| voter.state == State::Down);
         all.extend(down.map(|voter| Replacing::Back(voter.id)));
         all
+    }
+
+    /// Whether a partition that never comes back would have to, for a change to be settled.
+    fn needs_the_lost(&self) -> bool {
+        let is_voter = self.lost.is_some_and(|lost| self.register.voter(lost).is_some());
+        is_voter && !self.register.previous().is_empty()
     }
 
     /// Slots that could change hands.
@@ -339,8 +345,9 @@ impl History {
     pub fn finish_changes(&self) {
         let net = Net { world: &self.world, front: 0, yielder: None };
         let lost = self.world.get().lost;
-        // A change that was broken off may leave two voters, of which one cannot be lost.
-        if !refresh(&net) {
+        // A change of the voters that was broken off needs all who stay: one of them may have what
+        // only whoever goes has as well (K5), and of two that are left neither can be lost.
+        if !refresh(&net) || self.world.get().needs_the_lost() {
             self.world.get().find_again();
             refresh(&net);
         }

@@ -4,6 +4,9 @@
 //! |---|---|---|
 //! | RESTORE | every transaction | a front end works over an older copy that shows |
 //!
+//! The way to restore is a new set that begins with a backup; its voters count while they are still
+//! being made.
+//!
 //! An operator copies the database of a voter, later puts the copy in its place, and some time
 //! after that the right one again. A copy shows to a front end that has met somebody who has more
 //! of its partition (`datastore::founding::history`); in a history it is put back only where it
@@ -13,18 +16,22 @@
 use std::rc::Rc;
 
 use datastore::founding::history::History;
+use datastore::partition::acceptor::Ballot;
 use datastore::partition::memory::State;
-use datastore::partition::{OPENING_SPREAD, Partition as _};
+use datastore::partition::{Beginning, Identity, OPENING_SPREAD, Partition as _, SCHEMA_VERSION};
 use datastore::record::Key;
-use datastore::rules::ablation;
-use datastore::version::{PartitionId, RunId};
+use datastore::rules::{Rule, ablation};
+use datastore::version::{PartitionId, RunId, SetId};
 
 use crate::bugs::Bug;
-use crate::holes::{A, B, C, COPY, Held, Script};
+use crate::front::Front;
+use crate::holes::{A, B, C, COPY, Held, Hole, Script};
 use crate::link::Stop;
-use crate::operations;
-use crate::upkeep;
 use crate::world::{View, World};
+use crate::{operations, ownership, takeovers, upkeep};
+
+/// The set that begins with a backup.
+const RESTORED: SetId = SetId(2);
 
 impl World {
     /// What an operator does next with the database of a voter.
@@ -121,7 +128,7 @@ impl World {
 
 /// H10: an older copy stands where A's database was. It is not gone on with: it would give versions
 /// again that others have, and pass them by its jump.
-pub fn h10_copy_put_back(s: &mut Script) {
+fn h10_copy_put_back(s: &mut Script) {
     s.set(0, 0);
     s.world.get().operate(A);
     s.set(0, 1);
@@ -149,7 +156,7 @@ fn before_a_repair(s: &mut Script, id: PartitionId) -> Held {
 
 /// A removed row is about to be put back; its key is deleted meanwhile, and the tombstone
 /// collected.
-pub fn h3_repair_after_a_collected_delete(s: &mut Script) {
+fn h3_repair_after_a_collected_delete(s: &mut Script) {
     s.set(0, 0);
     s.sync_voters(0);
     before_a_repair(s, B);
@@ -160,7 +167,7 @@ pub fn h3_repair_after_a_collected_delete(s: &mut Script) {
 }
 
 /// The same at the copy, which is made anew meanwhile: while it is empty it has no floors.
-pub fn k2_repair_into_a_reseed(s: &mut Script) {
+fn k2_repair_into_a_reseed(s: &mut Script) {
     s.set(0, 0);
     s.sync_voters(0);
     s.pull(0, COPY, A);
@@ -177,3 +184,110 @@ pub fn k2_repair_into_a_reseed(s: &mut Script) {
     }
     s.finish();
 }
+
+/// `datastore init --restored`: a new set begins with what `backup` holds, all other voters are
+/// emptied (`datastore::founding::restored`). The front ends that are named are started anew.
+fn begin_restored(s: &Script, backup: PartitionId, fronts: &[usize]) {
+    let (mut ids, topology) = {
+        let world = s.world.get();
+        let ids: Vec<PartitionId> = world.register.data_voters().map(|voter| voter.id).collect();
+        let epoch = ids.iter().map(|id| world.server(*id).status().epoch).max().unwrap().next();
+        (ids, world.register.seeded(RESTORED).at_epoch(epoch))
+    };
+    // The one with the backup last.
+    ids.sort_by_key(|id| *id == backup);
+    for partition in ids {
+        let identity = Identity {
+            set: RESTORED,
+            partition,
+            schema: SCHEMA_VERSION,
+            topology: topology.clone(),
+        };
+        let from = if partition == backup { Beginning::Backup } else { Beginning::Nothing };
+        s.run(0, |net| net.connect(partition).unwrap().begin_anew(&identity, from).unwrap());
+    }
+    s.world.get().act_on(&topology);
+    start_anew(s, fronts);
+}
+
+/// Front ends know nothing but the topology that stands.
+fn start_anew(s: &Script, fronts: &[usize]) {
+    for front in fronts {
+        {
+            let mut world = s.world.get();
+            let topology = world.register.clone();
+            world.fronts[*front] = Front::new(&topology);
+        }
+        s.run(*front, |net| _ = ownership::refresh(net));
+    }
+}
+
+/// K2: a voter of a restored set counts while it is still being made: a chunk that was read before
+/// a push lands after it.
+fn k2_push_into_a_reseed(s: &mut Script) {
+    s.set(0, 0);
+    s.sync_voters(0);
+    begin_restored(s, A, &[0, 1]);
+    s.run(0, |net| operations::make(net, C, A));
+    let making = s.hold(0, |net| operations::make(net, B, A));
+    // Emptied; then its rows are read.
+    s.until(&making, Stop::Visible(B));
+    s.step(&making);
+    s.until(&making, Stop::Before(B));
+    s.cut(1, &[C]);
+    s.set_by_majority(1, 0);
+    s.cut(1, &[]);
+    s.finish();
+    // Whatever is acknowledged has who holds it counted anew.
+    s.set(0, 1);
+}
+
+/// K9: a master of a restored set loses its slots before it was made, from the one that took them;
+/// somebody has not heard of it and has a lane there.
+fn k9_master_made_from_its_successor(s: &mut Script) {
+    s.set(0, 0);
+    s.sync_voters(0);
+    begin_restored(s, B, &[0, 1]);
+    s.run(0, |net| operations::make(net, C, B));
+    s.set(1, 0);
+    s.cut(0, &[A]);
+    s.run(0, |net| assert!(ownership::take_over(net, A), "it was not taken over"));
+    s.set(0, 0);
+    s.cut(0, &[]);
+    let key = s.key(0);
+    let successor = s.world.get().register.master_of(&key);
+    s.run(0, |net| operations::make(net, A, successor));
+    s.cut(1, &[B, C]);
+    s.set(1, 0);
+    s.cut(1, &[]);
+}
+
+/// H18: somebody of the set of before was not stopped, and has the promises for a change when the
+/// acceptors forget what they promised.
+fn h18_acceptors_that_forgot(s: &mut Script) {
+    s.set(0, 0);
+    s.sync_voters(0);
+    let before = s.hold(1, ownership::raise_epoch);
+    takeovers::step_until(s, &before, |s| {
+        let promised = |id| {
+            let state = s.world.get().server(id).durable.clone();
+            View(&state).acceptor().unwrap().row.promised > Ballot::FOUNDING
+        };
+        promised(B) && promised(C)
+    });
+    begin_restored(s, A, &[0]);
+    s.finish();
+    start_anew(s, &[1]);
+    for id in [B, C] {
+        s.run(0, |net| operations::make(net, id, A));
+    }
+}
+
+pub const HOLES: &[Hole] = &[
+    ("H3: a repair", h3_repair_after_a_collected_delete, &[Rule::RepairAboveFloors]),
+    ("K9: made from its successor", k9_master_made_from_its_successor, &[Rule::ReseedRaise]),
+    ("H18: acceptors that forgot", h18_acceptors_that_forgot, &[Rule::SameIncarnation]),
+    ("H10", h10_copy_put_back, &[Rule::PutBack]),
+    ("K2: a push", k2_push_into_a_reseed, &[Rule::PushReseed]),
+    ("K2: a repair", k2_repair_into_a_reseed, &[Rule::RepairReseed]),
+];

@@ -2,9 +2,10 @@
 
 use datastore::rules::Rule;
 use datastore::rules::ablation::without;
+use rstest::rstest;
 
 use crate::holes::{HOLES, Hole, Script};
-use crate::takeovers;
+use crate::{restores, takeovers, voters};
 
 /// Plays a script without some rules; what the checkers found.
 pub fn play(script: fn(&mut Script), rules: &[Rule]) -> Vec<String> {
@@ -15,9 +16,10 @@ pub fn play(script: fn(&mut Script), rules: &[Rule]) -> Vec<String> {
     })
 }
 
-/// Those of this module, and those around ownership.
+/// All of them.
 pub fn all() -> impl Iterator<Item = &'static Hole> {
-    HOLES.iter().chain(takeovers::HOLES)
+    let around = [restores::HOLES, takeovers::HOLES, voters::HOLES];
+    HOLES.iter().chain(around.into_iter().flatten())
 }
 
 #[test]
@@ -38,4 +40,23 @@ fn every_hole_opens_without_its_rule() {
         }
     }
     assert!(unnoticed.is_empty(), "nobody noticed the absence of {unnoticed:?}");
+}
+
+/// What a takeover, or the register, must not leave out: each is caught in every history of its own.
+#[rstest]
+#[case::no_fence(Rule::FenceFirst)]
+#[case::promotion_without_catching_up(Rule::CatchUp)]
+#[case::early_rows_not_read(Rule::EarlyEntries)]
+#[case::early_rows_forgotten(Rule::Reissue)]
+#[case::ledger_skipped(Rule::LateKept)]
+#[case::register_read_from_one_acceptor(Rule::QuorumRead)]
+#[case::acceptors_of_the_value_before(Rule::OwnElectorate)]
+#[case::acceptors_that_forgot(Rule::SameIncarnation)]
+#[case::voters_before_not_fenced(Rule::FenceBefore)]
+fn each_bug_of_a_takeover_is_caught(#[case] missing: Rule) {
+    let own: Vec<&Hole> = all().filter(|(_, _, rules)| rules == &[missing]).collect();
+    assert!(!own.is_empty(), "{missing:?} has no history of its own");
+    for (name, script, rules) in own {
+        assert!(!play(*script, rules).is_empty(), "{name}: nobody noticed");
+    }
 }

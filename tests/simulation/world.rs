@@ -27,7 +27,10 @@ const WALL_MS: i64 = 1_000_000_000_000;
 /// One database server.
 pub struct Server {
     pub id: PartitionId,
+    /// Not the read copy.
     pub is_voter: bool,
+    /// Not a witness, which only has an acceptor.
+    pub holds_data: bool,
     /// What transactions see.
     pub visible: Rc<State>,
     /// What a crash leaves.
@@ -101,8 +104,20 @@ impl Transact for New<'_> {
 pub struct Setup {
     pub masters: usize,
     pub replicas: usize,
+    pub witnesses: usize,
     pub fronts: usize,
     pub keys: usize,
+}
+
+impl Setup {
+    /// Voters that hold data, and all servers, as the history begins.
+    pub const fn data_voters(&self) -> usize {
+        self.masters + self.replicas
+    }
+
+    pub const fn servers(&self) -> usize {
+        self.data_voters() + self.witnesses + 1
+    }
 }
 
 pub struct World {
@@ -156,14 +171,15 @@ pub struct Shared(Rc<RefCell<World>>);
 
 impl Shared {
     pub fn new(seed: u64, setup: Setup, bug: Option<Bug>, traced: bool) -> Self {
-        let names = (0..setup.masters + setup.replicas).map(|n| {
+        let data = (0..setup.data_voters()).map(|n| {
             let role = if n < setup.masters { Role::Master } else { Role::Replica };
             (format!("p{n}"), role)
         });
-        let topology = Topology::found(&names.collect()).unwrap();
-        let voters = topology.voters().iter().map(|voter| (voter.id, true));
-        let ids: Vec<_> = voters.chain([(PartitionId::EMBEDDED_COPY, false)]).collect();
-        let servers = ids.into_iter().map(|(id, is_voter)| server(id, is_voter, &topology));
+        let witnesses = (0..setup.witnesses).map(|n| (format!("w{n}"), Role::Witness));
+        let topology = Topology::found(&data.chain(witnesses).collect()).unwrap();
+        let voters = topology.voters().iter().map(|voter| voter.id);
+        let ids: Vec<_> = voters.chain([PartitionId::EMBEDDED_COPY]).collect();
+        let servers = ids.into_iter().map(|id| server(id, &topology));
         let fronts = (0..setup.fronts).map(|_| Front::new(&topology)).collect();
         Self(Rc::new(RefCell::new(World {
             rng: Rng::with_seed(seed),
@@ -198,15 +214,18 @@ impl Shared {
     }
 }
 
-pub fn server(id: PartitionId, is_voter: bool, topology: &Topology) -> Server {
+/// A database that was just founded: a voter of the topology, or else the read copy.
+pub fn server(id: PartitionId, topology: &Topology) -> Server {
     let identity =
         Identity { set: SET, partition: id, schema: SCHEMA_VERSION, topology: topology.clone() };
     let mut state = State::default();
     New(&mut state).found(&identity).unwrap();
     let state = Rc::new(state);
+    let voter = topology.voter(id);
     Server {
         id,
-        is_voter,
+        is_voter: voter.is_some(),
+        holds_data: voter.is_none_or(|voter| voter.role.holds_data()),
         visible: Rc::clone(&state),
         durable: state,
         up: true,
@@ -232,7 +251,14 @@ impl World {
         self.servers.iter_mut().find(|server| server.id == id).unwrap()
     }
 
+    /// Those who hold data.
     pub fn ids(&self) -> Vec<PartitionId> {
+        let there = self.servers.iter().filter(|server| server.is_there() && server.holds_data);
+        there.map(|server| server.id).collect()
+    }
+
+    /// Those, and the witnesses.
+    pub fn all_ids(&self) -> Vec<PartitionId> {
         let there = self.servers.iter().filter(|server| server.is_there());
         there.map(|server| server.id).collect()
     }

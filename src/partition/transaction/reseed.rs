@@ -61,7 +61,13 @@ fn put_all(
     tables.put_entries(&entries)
 }
 
+/// A read copy is made anew whenever somebody has to. A voter is made once: from then on it may
+/// count, and whoever comes late to make it would take what a majority relies on (K2).
 fn begin(tables: &mut dyn Tables, clock: &ClockRow) -> Result<ReseedNumber> {
+    let is_made = !clock.partition.is_copy() && !clock.reseeding;
+    if is_made && Rule::ReseedUnmade.in_force() {
+        return Err(Refusal::Made.into());
+    }
     if Rule::ReseedEmpties.in_force() {
         tables.clear()?;
     }
