@@ -62,9 +62,19 @@
 //! One change at a time, by majorities of the voters before and after, each *settled* before the
 //! next: all data voters are at its epoch, and each has what all of them had then. Until then a
 //! takeover fences enough of those before as well. A partition that joins holds trimming back from
-//! the epoch of its joining, and counts for nothing until it is admitted. An id that was retired is
-//! never used again: what its partition holds beyond the others goes to the ledger, and the
-//! database is emptied.
+//! the epoch of its joining, and counts for nothing until it is admitted. It is made once, before
+//! that: whoever comes late to make it is refused, since it may count by then. An id that was
+//! retired is never used again: what its partition holds beyond the others goes to the ledger, and
+//! the database is emptied.
+//!
+//! What these majorities cost: while one of *three* voters is retired, the change needs both of the
+//! two that stay. If one of them is lost before the change is chosen, an acceptor may hold a
+//! document of which nobody can tell whether the lost one has accepted it, too; so the register
+//! stands still, as does every change of ownership, until that one is back. Until a change is
+//! settled a takeover has to fence enough of the voters before it as well, and the retired one
+//! counts as out of reach. With a witness the register goes on; the takeover still waits, since the
+//! lost and the retired one may be all who hold what a majority has acknowledged (K5). So let
+//! another one join *before* one of three is retired, where that one still answers.
 
 pub mod catch_up;
 pub mod cuts;
