@@ -22,6 +22,8 @@ struct Watched {
     next: u64,
     /// By number of the command: until when, and over which socket.
     commands: BTreeMap<u64, (Duration, RawFd)>,
+    /// Whether the thread waits to be woken.
+    sleeps: bool,
 }
 
 #[derive(Debug)]
@@ -43,6 +45,7 @@ impl Watch {
         let mut watched = self.lock();
         loop {
             watched = if watched.commands.is_empty() {
+                watched.sleeps = true;
                 self.begun.wait(watched).unwrap_or_else(PoisonError::into_inner)
             } else {
                 let waited = self.begun.wait_timeout(watched, LOOK);
@@ -83,10 +86,10 @@ pub(super) fn watch(socket: RawFd, limit: Duration) -> Watching {
     let number = watched.next;
     watched.next += 1;
     let until = watch.clock.monotonic() + limit;
-    let was_empty = watched.commands.is_empty();
     watched.commands.insert(number, (until, socket));
+    let sleeps = std::mem::take(&mut watched.sleeps);
     drop(watched);
-    if was_empty {
+    if sleeps {
         watch.begun.notify_one();
     }
     Watching { watch, number }
