@@ -4,7 +4,6 @@
 //! version that its cursors cover*. So "vector V covers token T" means "whoever holds V shows no
 //! less than whoever was given T has seen".
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -15,26 +14,34 @@ use crate::version::{PartitionId, SetId, Version};
 
 /// The cursors of one partition over all origins (its own: its clock), or any pointwise combination
 /// of such. An origin that is not named stands at [`Version::ZERO`].
+///
+/// A list in the order of origins: there are few of them, and every read and write makes one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Vector(BTreeMap<PartitionId, Version>);
+pub struct Vector(Vec<(PartitionId, Version)>);
 
 impl Vector {
     /// Covers nothing.
     pub const fn new() -> Self {
-        Self(BTreeMap::new())
+        Self(Vec::new())
     }
 
     /// How far this vector has `origin`'s log.
     pub fn get(&self, origin: PartitionId) -> Version {
-        self.0.get(&origin).copied().unwrap_or(Version::ZERO)
+        self.place(origin).map_or(Version::ZERO, |place| self.0[place].1)
+    }
+
+    /// Where an origin stands in the list, or would stand.
+    fn place(&self, origin: PartitionId) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&origin, |&(origin, _)| origin)
     }
 
     /// Sets the place of one origin, forward or back.
     pub fn set(&mut self, origin: PartitionId, version: Version) {
-        if version == Version::ZERO {
-            self.0.remove(&origin);
-        } else {
-            self.0.insert(origin, version);
+        match self.place(origin) {
+            Ok(place) if version == Version::ZERO => drop(self.0.remove(place)),
+            Ok(place) => self.0[place].1 = version,
+            Err(_) if version == Version::ZERO => {}
+            Err(place) => self.0.insert(place, (origin, version)),
         }
     }
 
@@ -47,7 +54,7 @@ impl Vector {
 
     /// Moves every origin forward to where `other` is at least: the pointwise maximum.
     pub fn join(&mut self, other: &Self) {
-        for (&origin, &version) in &other.0 {
+        for (origin, version) in other.iter() {
             self.raise(origin, version);
         }
     }
@@ -55,8 +62,7 @@ impl Vector {
     /// The pointwise minimum.
     #[must_use]
     pub fn meet(&self, other: &Self) -> Self {
-        let both =
-            self.0.iter().map(|(&origin, &version)| (origin, version.min(other.get(origin))));
+        let both = self.iter().map(|(origin, version)| (origin, version.min(other.get(origin))));
         Self(both.filter(|&(_, version)| version > Version::ZERO).collect())
     }
 
@@ -72,7 +78,7 @@ impl Vector {
 
     /// The origins that stand above zero, in order, with their versions.
     pub fn iter(&self) -> impl Iterator<Item = (PartitionId, Version)> + '_ {
-        self.0.iter().map(|(&origin, &version)| (origin, version))
+        self.0.iter().copied()
     }
 
     /// Whether no origin stands above zero.
@@ -117,13 +123,20 @@ const TOKEN_ENTRIES_MAX: usize = 1024;
 impl Token {
     /// Its bytes, of which the text is the base64.
     pub fn bytes(&self) -> Vec<u8> {
-        let mut bytes = vec![TOKEN_FORM];
-        bytes.extend(self.set.0.to_be_bytes());
+        let size = TOKEN_HEAD_BYTES + TOKEN_ENTRY_BYTES * self.vector.0.len();
+        let mut bytes = Vec::with_capacity(size);
+        bytes.push(TOKEN_FORM);
+        bytes.extend_from_slice(&self.set.0.to_be_bytes());
         for (origin, version) in self.vector.iter() {
-            bytes.extend(origin.0.to_be_bytes());
-            bytes.extend(version.packed().to_be_bytes());
+            bytes.extend_from_slice(&origin.0.to_be_bytes());
+            bytes.extend_from_slice(&version.packed().to_be_bytes());
         }
         bytes
+    }
+
+    /// As clients carry it.
+    pub fn text(&self) -> String {
+        URL_SAFE_NO_PAD.encode(self.bytes())
     }
 
     /// Reads what [`Token::bytes`] wrote.
@@ -147,7 +160,7 @@ impl Token {
 
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&URL_SAFE_NO_PAD.encode(self.bytes()))
+        f.write_str(&self.text())
     }
 }
 

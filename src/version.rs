@@ -116,6 +116,14 @@ impl Version {
         self.0 as i64
     }
 
+    /// Appends what [`fmt::Display`] writes, at less cost: every read and every write tells it.
+    pub fn push_to(self, text: &mut String) {
+        let mut digits = itoa::Buffer::new();
+        text.push_str(digits.format(self.epoch().number()));
+        text.push('.');
+        text.push_str(digits.format(self.seq().number()));
+    }
+
     /// From a stored integer; `None` when it is negative.
     pub fn from_packed(packed: i64) -> Option<Self> {
         u64::try_from(packed).ok().map(Self)

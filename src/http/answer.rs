@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{
-    AGE, ALLOW, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, TryIntoHeaderValue as _,
-};
+use actix_web::http::header::{AGE, ALLOW, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue};
 use bytes::Bytes;
 use mime::Mime;
 use serde::Serialize;
@@ -66,32 +64,33 @@ pub fn options(allow: &'static str) -> HttpResponse {
 
 /// Tells who answered and what the client has seen now.
 pub fn tell_source(headers: &mut HeaderMap, served_by: &str, session: &Token) {
-    put(headers, &PARTITION, served_by.to_owned());
+    put(headers, &PARTITION, served_by);
     tell_session(headers, session);
 }
 
 /// Tells what the client has seen now.
 pub fn tell_session(headers: &mut HeaderMap, session: &Token) {
-    put(headers, &SESSION, session.to_string());
+    put(headers, &SESSION, &session.text());
 }
 
 /// Tells which version was read or written, unless the tag of a rendering is told already.
 pub fn tell_version(headers: &mut HeaderMap, version: Version) {
-    put(headers, &VERSION, version.to_string());
+    let etag = conditions::etag(version);
+    put(headers, &VERSION, &etag[1..etag.len() - 1]);
     if !headers.contains_key(ETAG) {
-        put(headers, &ETAG, conditions::etag(version));
+        put(headers, &ETAG, &etag);
     }
 }
 
 /// Tells when the partition that answered stored what was read, by its own clock: for people only.
 pub fn tell_stored(headers: &mut HeaderMap, record: &Record) {
-    put(headers, &UPDATED, rfc3339::format(record.stored_at.0));
+    put(headers, &UPDATED, &rfc3339::format(record.stored_at.0));
 }
 
 /// Tells when a value ceases to be visible, if it does.
 pub fn tell_expiry(headers: &mut HeaderMap, record: &Record) {
     if let Some(at) = record.body.as_ref().and_then(|body| body.expires_at) {
-        put(headers, &EXPIRES, rfc3339::format(at));
+        put(headers, &EXPIRES, &rfc3339::format(at));
     }
 }
 
@@ -103,7 +102,7 @@ pub fn tell_written(headers: &mut HeaderMap, written: &Written) {
         tell_version(headers, version);
     }
     if let Some(held) = written.acks.map(acks) {
-        put(headers, &ACKS, held);
+        put(headers, &ACKS, &held);
     }
 }
 
@@ -130,8 +129,10 @@ pub fn tell_age(headers: &mut HeaderMap, age: Option<Duration>) {
         headers.insert(DATASTORE_AGE.clone(), HeaderValue::from_static("unknown"));
         return;
     };
-    put(headers, &DATASTORE_AGE, age_ms(age).to_string());
-    put(headers, &AGE, age.as_millis().div_ceil(1000).to_string());
+    let ms = age_ms(age);
+    let mut digits = itoa::Buffer::new();
+    put(headers, &DATASTORE_AGE, digits.format(ms));
+    put(headers, &AGE, digits.format(ms.div_ceil(1000)));
 }
 
 /// An age in milliseconds, rounded up.
@@ -139,9 +140,9 @@ pub fn age_ms(age: Duration) -> u64 {
     u64::try_from(age.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
 }
 
-fn put(headers: &mut HeaderMap, name: &HeaderName, value: String) {
+fn put(headers: &mut HeaderMap, name: &HeaderName, value: &str) {
     // Versions, tokens and partition names are all visible ASCII; what is not is left out.
-    if let Ok(value) = value.try_into_value() {
+    if let Ok(value) = HeaderValue::from_str(value) {
         headers.insert(name.clone(), value);
     }
 }

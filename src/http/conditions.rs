@@ -13,15 +13,21 @@ use crate::write::{Condition, Expected};
 
 /// The strong entity tag of the stored form.
 pub fn etag(version: Version) -> String {
-    format!("\"{version}\"")
+    etag_of(version, None)
 }
 
 /// The entity tag of a rendering, or of the stored form where `variant` is `None`.
 pub fn etag_of(version: Version, variant: Option<&str>) -> String {
-    match variant {
-        Some(variant) => format!("\"{version};{variant}\""),
-        None => etag(version),
+    // Every read tells one: thus by hand.
+    let mut tag = String::with_capacity(32);
+    tag.push('"');
+    version.push_to(&mut tag);
+    if let Some(variant) = variant {
+        tag.push(';');
+        tag.push_str(variant);
     }
+    tag.push('"');
+    tag
 }
 
 /// A header that is neither `*` nor a list of entity tags.

@@ -101,6 +101,9 @@ impl Form {
 
     /// The form of a message that the client likes best; nonsense gets text.
     pub fn choose_message(accept: &Accept) -> Self {
+        if accept.wants_anything() {
+            return MESSAGES[0];
+        }
         accept.choose_equal(&MESSAGE_TYPES.each_ref()).map_or(Self::Txt, |place| MESSAGES[place])
     }
 
@@ -138,18 +141,18 @@ impl Form {
 
     /// A value in this form, with its type.
     pub fn render(self, body: &Body) -> (HeaderValue, Bytes) {
-        let octets = || HeaderValue::from_static("application/octet-stream");
+        if self == Self::Stored {
+            let octets = |_| HeaderValue::from_static("application/octet-stream");
+            let kind = HeaderValue::from_str(&body.content_type).unwrap_or_else(octets);
+            return (kind, body.value.clone());
+        }
         match (self, std::str::from_utf8(&body.value)) {
-            (Self::Stored, _) => {
-                let kind = HeaderValue::from_str(&body.content_type).unwrap_or_else(|_| octets());
-                (kind, body.value.clone())
-            }
             (Self::Txt, Ok(_)) => (self.header(), body.value.clone()),
             // Bytes in no charset that we know of.
             (Self::Txt, Err(_)) => (HeaderValue::from_static("text/plain"), body.value.clone()),
             (Self::Json, Ok(text)) => self.render_text(text),
             (Self::Html | Self::Xml(_), Ok(text)) if is_markup_text(text) => self.render_text(text),
-            (Self::Html | Self::Xml(_) | Self::Json, _) => {
+            (Self::Stored | Self::Html | Self::Xml(_) | Self::Json, _) => {
                 self.render_encoded(&STANDARD.encode(&body.value))
             }
         }

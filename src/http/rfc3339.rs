@@ -15,25 +15,23 @@ pub fn format(ms: i64) -> String {
         );
     }
     // Every read tells one: thus by hand.
-    let mut text = String::with_capacity(24);
-    for (number, digits, after) in [
-        (year, 4, '-'),
-        (month, 2, '-'),
-        (day, 2, 'T'),
-        (hour, 2, ':'),
-        (minute, 2, ':'),
-        (second, 2, '.'),
-        (millis, 3, 'Z'),
-    ] {
-        for place in (0..digits).rev() {
-            let digit = number / 10_i64.pow(place) % 10;
-            text.push(
-                u32::try_from(digit).ok().and_then(|d| char::from_digit(d, 10)).unwrap_or('0'),
-            );
-        }
-        text.push(after);
-    }
-    text
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    let mut put = |at: usize, number: i64| {
+        // At most 99: of nothing else is asked.
+        let number = number.to_le_bytes()[0];
+        text[at] = b'0' + number / 10;
+        text[at + 1] = b'0' + number % 10;
+    };
+    put(0, year / 100);
+    put(2, year % 100);
+    put(5, month);
+    put(8, day);
+    put(11, hour);
+    put(14, minute);
+    put(17, second);
+    put(20, millis / 10);
+    text[22] = b'0' + (millis % 10).to_le_bytes()[0];
+    std::str::from_utf8(&text).unwrap_or_default().to_owned()
 }
 
 /// Year, month and day of the day that is `days` after 1970-01-01, in the Gregorian calendar.

@@ -95,8 +95,10 @@ fn cookies(headers: &HeaderMap) -> impl Iterator<Item = Token> {
 /// Puts the token of an answer into a cookie, if the request asked for one: sent back to this
 /// service only, with no request that another site made, and out of reach of scripts.
 pub fn keep(answer: &mut HeaderMap, query: &Query) {
-    let token = answer.get(&SESSION).and_then(|token| token.to_str().ok());
-    if let (Some(token), Some(_)) = (token, query.bytes(KEEP)) {
+    if query.bytes(KEEP).is_none() {
+        return;
+    }
+    if let Some(token) = answer.get(&SESSION).and_then(|token| token.to_str().ok()) {
         let cookie = format!("{COOKIE_NAME}={token}; Path=/; HttpOnly; SameSite=Strict");
         if let Ok(cookie) = HeaderValue::from_str(&cookie) {
             answer.append(SET_COOKIE, cookie);
