@@ -18,8 +18,8 @@ use std::task::{Context, Poll};
 use actix_web::body::{BodySize, BodyStream, BoxBody, MessageBody};
 use actix_web::error::PayloadError;
 use actix_web::http::header::{CONTENT_LENGTH, HeaderMap};
-use actix_web::web;
 use bytes::Bytes;
+use futures_util::Stream;
 
 use super::HttpLimits;
 use super::code::Code;
@@ -80,7 +80,7 @@ impl Drop for Reservation {
 /// Reads a value that is to be written; the reservation lasts as long as the value is in flight.
 pub async fn read(
     headers: &HeaderMap,
-    payload: web::Payload,
+    payload: impl Stream<Item = Result<Bytes, PayloadError>>,
     limits: &HttpLimits,
     budget: &Arc<Budget>,
 ) -> Result<(Bytes, Reservation), Problem> {
@@ -101,7 +101,7 @@ pub async fn read(
 
 async fn collect(
     declared: Option<u64>,
-    payload: web::Payload,
+    payload: impl Stream<Item = Result<Bytes, PayloadError>>,
     bytes_max: usize,
     budget: &Arc<Budget>,
 ) -> Result<(Bytes, Reservation), Problem> {

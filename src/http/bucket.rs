@@ -15,6 +15,7 @@
 
 use std::sync::Arc;
 
+use actix_web::dev::Payload;
 use actix_web::http::header::{CONTENT_TYPE, ETAG, HeaderValue, LOCATION};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -38,17 +39,20 @@ use crate::write::{Change, Write};
 /// What may be done with a value.
 const ALLOW: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
+/// What the requests of one worker share.
+pub struct Parts {
+    /// Where the values are.
+    pub store: web::Data<Store>,
+    /// What a request may cost.
+    pub limits: web::Data<HttpLimits>,
+    /// What all of them may cost together.
+    pub budget: web::Data<Budget>,
+}
+
 /// Answers one request.
-pub async fn serve(
-    request: HttpRequest,
-    payload: web::Payload,
-    store: web::Data<Store>,
-    limits: web::Data<HttpLimits>,
-    budget: web::Data<Budget>,
-) -> HttpResponse {
-    let way = Way::of(&request);
-    let place = Place { way, request: &request, store: &store, limits: &limits, budget: &budget };
-    place.serve(payload).await
+pub async fn serve(parts: &Parts, request: &HttpRequest, payload: Payload) -> HttpResponse {
+    let Parts { store, limits, budget } = parts;
+    Place { way: Way::of(request), request, store, limits, budget }.serve(payload).await
 }
 
 /// One request and what it is answered with.
@@ -61,7 +65,7 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    async fn serve(&self, payload: web::Payload) -> HttpResponse {
+    async fn serve(&self, payload: Payload) -> HttpResponse {
         let answered = match *self.request.method() {
             Method::GET | Method::HEAD => self.read().await,
             Method::POST => self.write(Verb::Post, payload).await,
@@ -96,9 +100,13 @@ impl Place<'_> {
     async fn read(&self) -> Result<HttpResponse, Problem> {
         let headers = self.request.headers();
         let accept = Accept::of(headers)?;
-        let mut known = vec![explain::EXPLAIN];
-        known.extend(self.way.read_parameters());
-        let query = Query::parse(self.request.uri().query(), &known)?;
+        let query = match self.request.uri().query() {
+            Some(query) => {
+                let known = [&[explain::EXPLAIN], self.way.read_parameters()].concat();
+                Query::parse(Some(query), &known)?
+            }
+            None => Query::default(),
+        };
         let conditions = Conditions::of(headers)?;
         let token = session::token(headers, &query, self.store.set_id())?;
         let need = self.way.need(&query, headers, token.as_ref())?;
@@ -148,7 +156,7 @@ impl Place<'_> {
         Ok(response)
     }
 
-    async fn write(&self, verb: Verb, payload: web::Payload) -> Result<HttpResponse, Problem> {
+    async fn write(&self, verb: Verb, payload: Payload) -> Result<HttpResponse, Problem> {
         let headers = self.request.headers();
         let known: &[&'static str] = match verb {
             Verb::Post | Verb::Put | Verb::Patch => &[ACK, session::KEEP, verb::TTL],

@@ -142,11 +142,11 @@ impl Host {
 pub async fn guard(
     policy: &HostPolicy,
     request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    next: &Next<BoxBody>,
+) -> Result<ServiceResponse, actix_web::Error> {
     let is_head = request.method() == Method::HEAD;
     let mut response = match check(policy, &request) {
-        Ok(()) => next.call(request).await?.map_into_boxed_body(),
+        Ok(()) => next.call(request).await?,
         Err(problem) => {
             let refusal = problem.respond(request.headers());
             request.into_response(refusal)

@@ -5,9 +5,11 @@
 //! `/canonicalbatch`. Probes, the administration and followers of changes are not: they would
 //! blur the figures of an idle or a waiting service. A request has failed if its status is a 5xx.
 
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::body::{BodySize, BoxBody, MessageBody as _};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
 use actix_web::http::header::CONTENT_LENGTH;
@@ -15,30 +17,38 @@ use actix_web::middleware::Next;
 use actix_web::web;
 
 use super::guard::{HostPolicy, guard};
+use crate::clock::Clock;
 use crate::performance::{Event, Meter};
-use crate::store::Store;
 
 /// Where clients' values are.
 const COUNTED: [&str; 4] = ["/bucket", "/canonicalbucket", "/batch", "/canonicalbatch"];
 
+/// What the requests of one worker share.
+pub struct Parts {
+    /// Whom the service answers.
+    pub policy: web::Data<HostPolicy>,
+    /// What is counted.
+    pub meter: web::Data<Meter>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
 /// The one middleware around everything: counts, and has [`guard`] check and protect.
 pub async fn measure(
-    policy: web::Data<HostPolicy>,
+    parts: Rc<Parts>,
     request: ServiceRequest,
-    next: Next<impl MessageBody + 'static>,
-) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
-    let begun = Begun::of(&request);
-    let answer = guard(&policy, request, next).await;
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse, actix_web::Error> {
+    let begun = Begun::of(&request, &parts);
+    let answer = guard(&parts.policy, request, &next).await;
     if let Some(begun) = begun {
-        begun.end(&answer);
+        begun.end(&answer, &parts);
     }
     answer
 }
 
 /// A request that counts and was not answered yet.
 struct Begun {
-    meter: web::Data<Meter>,
-    store: web::Data<Store>,
     at: Duration,
     brought: u64,
     is_head: bool,
@@ -46,19 +56,17 @@ struct Begun {
 
 impl Begun {
     /// `None`: it does not count.
-    fn of(request: &ServiceRequest) -> Option<Self> {
+    fn of(request: &ServiceRequest, parts: &Parts) -> Option<Self> {
         if !is_counted(request.path()) {
             return None;
         }
-        let meter = request.app_data::<web::Data<Meter>>()?.clone();
-        let store = request.app_data::<web::Data<Store>>()?.clone();
-        let at = store.clock().monotonic();
+        let at = parts.clock.monotonic();
         let length = request.headers().get(CONTENT_LENGTH);
         let brought = length.and_then(|length| length.to_str().ok()?.parse().ok()).unwrap_or(0);
-        Some(Self { meter, store, at, brought, is_head: request.method() == Method::HEAD })
+        Some(Self { at, brought, is_head: request.method() == Method::HEAD })
     }
 
-    fn end(self, answer: &Result<ServiceResponse<BoxBody>, actix_web::Error>) {
+    fn end(self, answer: &Result<ServiceResponse, actix_web::Error>, parts: &Parts) {
         let (taken, failed) = match answer {
             Ok(answer) => {
                 let taken = match answer.response().body().size() {
@@ -69,9 +77,9 @@ impl Begun {
             }
             Err(_) => (0, true),
         };
-        let now = self.store.clock().monotonic();
+        let now = parts.clock.monotonic();
         let took = now.saturating_sub(self.at);
-        self.meter.record(now, Event { took, bytes: taken.saturating_add(self.brought), failed });
+        parts.meter.record(now, Event { took, bytes: taken.saturating_add(self.brought), failed });
     }
 }
 

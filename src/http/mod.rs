@@ -67,10 +67,15 @@ pub mod wire_partitions;
 pub mod wire_sync;
 pub mod wire_upkeep;
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::middleware::from_fn;
+use actix_web::body::BoxBody;
+use actix_web::dev::{
+    AppService, HttpServiceFactory, ResourceDef, ServiceRequest, ServiceResponse, fn_service,
+};
+use actix_web::middleware::{Next, from_fn};
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use self::body::Budget;
@@ -158,8 +163,15 @@ impl Pieces {
     /// Adds all resources to an application: `App::new().configure(|cfg| pieces.configure(cfg))`.
     pub fn configure(&self, cfg: &mut web::ServiceConfig) {
         let one = |path: &str| web::resource(path);
-        // Whatever stands below a path: by its beginning, which costs less than a pattern.
-        let below = |path: &str| web::scope(path);
+        let (limits, budget) = (self.limits.clone(), self.budget.clone());
+        let values = Rc::new(bucket::Parts { store: self.store.clone(), limits, budget });
+        let below = |path: &'static str| Below { path, values: Rc::clone(&values) };
+        let (policy, meter) = (self.hosts.clone(), self.meter.clone());
+        let clock = Arc::clone(self.store.clock());
+        let measured = Rc::new(measure::Parts { policy, meter, clock });
+        let measured = move |request: ServiceRequest, next: Next<BoxBody>| {
+            measure::measure(Rc::clone(&measured), request, next)
+        };
         cfg.app_data(self.store.clone())
             .app_data(self.sync.clone())
             .app_data(self.feed.clone())
@@ -175,13 +187,13 @@ impl Pieces {
             .service(
                 // One scope around everything, so that nothing is left unguarded.
                 web::scope("")
-                    .wrap(from_fn(measure::measure))
+                    .wrap(from_fn(measured))
                     .service(one("/bucket").to(list::redirect))
                     .service(one("/bucket/").to(list::serve))
-                    .service(below("/bucket").default_service(web::to(bucket::serve)))
+                    .service(below("/bucket"))
                     .service(one("/canonicalbucket").to(list::redirect))
                     .service(one("/canonicalbucket/").to(list::serve))
-                    .service(below("/canonicalbucket").default_service(web::to(bucket::serve)))
+                    .service(below("/canonicalbucket"))
                     .service(one("/batch").to(batch::serve))
                     .service(one("/canonicalbatch").to(batch::serve))
                     .service(one("/changes").to(changes::serve))
@@ -196,6 +208,29 @@ impl Pieces {
                     .configure(console::routes)
                     .default_service(web::to(nothing_here)),
             );
+    }
+}
+
+/// The values below a path. Every read and write comes by here, so it is told by the path's
+/// beginning, which costs less than a pattern; and what the requests share is counted once for each
+/// worker: counted for each request, all workers would write to the same places in memory.
+struct Below {
+    path: &'static str,
+    values: Rc<bucket::Parts>,
+}
+
+impl HttpServiceFactory for Below {
+    fn register(self, config: &mut AppService) {
+        let Self { path, values } = self;
+        let service = fn_service(move |request: ServiceRequest| {
+            let values = Rc::clone(&values);
+            async move {
+                let (request, payload) = request.into_parts();
+                let answer = bucket::serve(&values, &request, payload).await;
+                Ok(ServiceResponse::new(request, answer))
+            }
+        });
+        config.register_service(ResourceDef::root_prefix(path), None, service, None);
     }
 }
 
