@@ -77,12 +77,12 @@ pub(super) fn with_reader<T, E: Failure>(
     if let Some(mut reader) = slot.take().filter(|reader| reader.is_of_now(connect)) {
         let began = clock.monotonic();
         let result = read(&mut reader);
-        let is_prompt = clock.monotonic().saturating_sub(began) < DEAD_AT_ONCE;
+        let is_prompt = || clock.monotonic().saturating_sub(began) < DEAD_AT_ONCE;
         let is_lost = failed(&result).is_some_and(PartitionError::lost_connection);
         if is_lost {
             connect.tell_lost();
         }
-        if !is_prompt || !is_lost {
+        if !is_lost || !is_prompt() {
             return keep(slot, reader, told(connect, result));
         }
     }

@@ -104,20 +104,26 @@ impl Lanes {
         !self.trouble.any.load(Ordering::Relaxed)
     }
 
-    /// Runs a read here where that costs little, else on the read lane, and notes how it went.
+    /// Runs a small read of a local partition on the thread that asks.
+    pub fn read_here<T>(
+        &self,
+        read: impl FnMut(&mut Reader) -> Result<T, SessionError>,
+    ) -> Result<T, Miss> {
+        self.noted(self.local.run(read))
+    }
+
+    /// Runs a read on the read lane.
     pub async fn read<T: Send + 'static>(
         &self,
-        here: bool,
         (deadline, patience): (Deadline, Duration),
         read: impl FnMut(&mut Reader) -> Result<T, SessionError> + Send + 'static,
     ) -> Result<T, Miss> {
-        let result = if here && self.served.is_local {
-            self.local.run(read)
-        } else {
-            let answer = self.read.run(deadline, read);
-            let answer = tokio::time::timeout(patience, answer).await;
-            answer.map_err(|_| LaneError::DeadlinePassed)??
-        };
+        let answer = tokio::time::timeout(patience, self.read.run(deadline, read)).await;
+        self.noted(answer.map_err(|_| LaneError::DeadlinePassed)??)
+    }
+
+    /// Notes how a read went.
+    fn noted<T>(&self, result: Result<T, SessionError>) -> Result<T, Miss> {
         match &result {
             Ok(_)
             | Err(

@@ -84,11 +84,11 @@ impl Store {
         range: &Range,
         needed: Vector,
         until: Deadline,
-    ) -> Result<(Listing, Over), Miss> {
+    ) -> (Arc<Lanes>, Result<(Listing, Over), Miss>) {
         let (range, space) = (range.clone(), range.space);
         let began = self.clock.monotonic();
         let patience = until.0.saturating_sub(began);
-        let read = lanes.read(false, (until, patience), move |reader| {
+        let read = lanes.read((until, patience), move |reader| {
             let partition = reader.partition.as_mut();
             let listing = list_covered(partition, &mut reader.seen, &range, &needed)?;
             let over = Over { since: reader.since, reseed: listing.reseed };
@@ -96,7 +96,7 @@ impl Store {
         });
         let answer = read.await;
         self.count_answer(&lanes, space, began, &answer);
-        answer
+        (lanes, answer)
     }
 
     /// The masters' view, once all of them cover `token`.
@@ -127,7 +127,8 @@ impl Store {
         for (&id, lanes) in self.lanes.load_full().iter() {
             if topology.slots_of(id) > 0 {
                 let serving = &lanes.served.serving;
-                let answer = self.list_at(Arc::clone(lanes), range, token.clone(), until).await;
+                let (_, answer) =
+                    self.list_at(Arc::clone(lanes), range, token.clone(), until).await;
                 let (listing, over) = answer.map_err(|miss| miss.at(&serving.name))?;
                 as_of = as_of.min(self.seen.load().as_of_read(id, &over, &[id], &topology));
                 listings.insert(id, listing);

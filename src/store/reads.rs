@@ -7,14 +7,12 @@ use super::answer::{Need, Read, StoreError};
 use super::lanes::{Lanes, Miss};
 use super::routed::Tries;
 use crate::age::Over;
+use crate::lane::point::{INLINE_BYTES_MAX, Point};
 use crate::lane::reader::Reader;
 use crate::partition::{Found, Get, PartitionError};
 use crate::record::{Key, Record};
-use crate::session::get_covered;
+use crate::session::{SessionError, get_covered};
 use crate::vector::{Token, Vector};
-
-/// Values up to here are read on the thread that asks, where the engine is local.
-const INLINE_BYTES_MAX: usize = crate::lane::point::INLINE_BYTES_MAX;
 
 /// A row, tombstones included, and whether it is visible.
 type Row = Option<(Record, bool)>;
@@ -57,40 +55,42 @@ impl Store {
         lanes: Arc<Lanes>,
         key: &Key,
         needed: Vector,
-    ) -> Result<(Row, Over), Miss> {
+    ) -> (Arc<Lanes>, Result<(Row, Over), Miss>) {
         let began = self.clock.monotonic();
         let answer = self.look_up(&lanes, key, needed).await;
         self.count_answer(&lanes, key.space(), began, &answer);
-        answer
+        (lanes, answer)
     }
 
-    /// Reads one key at one partition: here if it is small and near, else over the lane.
+    /// Reads one key at one partition: a small value over the point lane, or here where the
+    /// partition is near; a large one over a read lane, where it keeps nobody waiting.
     async fn look_up(&self, lanes: &Lanes, key: &Key, needed: Vector) -> Result<(Row, Over), Miss> {
-        if let Some(points) = &lanes.points {
-            let point = lanes.point(points, key, &needed, self.deadline()).await?;
-            if !matches!(point.found, Some(Found::Large { .. })) {
-                return Ok((shown(key, point.found, point.now_ms)?, point.over));
-            }
-        }
-        let get = |inline_bytes_max: usize| {
-            let (key, needed) = (key.clone(), needed.clone());
-            move |reader: &mut Reader| {
-                let get = Get { keys: std::slice::from_ref(&key), inline_bytes_max };
-                let fetched =
-                    get_covered(reader.partition.as_mut(), &mut reader.seen, &get, &needed)?;
-                Ok((reader.since, fetched))
-            }
+        let point = match &lanes.points {
+            Some(points) => lanes.point(points, key, &needed, self.deadline()).await?,
+            None => lanes.read_here(|reader| point_of(reader, key, &needed, INLINE_BYTES_MAX))?,
         };
-        let deadline = self.deadline();
-        // Large values of distant partitions come here, too: read singly, off the point lane.
-        let inline_bytes_max = if lanes.points.is_some() { usize::MAX } else { INLINE_BYTES_MAX };
-        let (mut since, mut fetched) = lanes.read(true, deadline, get(inline_bytes_max)).await?;
-        if matches!(fetched.rows.first(), Some(Some(Found::Large { .. }))) {
-            (since, fetched) = lanes.read(false, deadline, get(usize::MAX)).await?;
-        }
-        let over = Over { since, reseed: fetched.reseed };
-        Ok((shown(key, fetched.rows.pop().flatten(), fetched.now_ms)?, over))
+        let point = if matches!(point.found, Some(Found::Large { .. })) {
+            let key = key.clone();
+            let whole = move |reader: &mut Reader| point_of(reader, &key, &needed, usize::MAX);
+            lanes.read(self.deadline(), whole).await?
+        } else {
+            point
+        };
+        Ok((shown(key, point.found, point.now_ms)?, point.over))
     }
+}
+
+/// Reads one key over a connection, if the partition covers `needed`.
+fn point_of(
+    reader: &mut Reader,
+    key: &Key,
+    needed: &Vector,
+    inline_bytes_max: usize,
+) -> Result<Point, SessionError> {
+    let get = Get { keys: std::slice::from_ref(key), inline_bytes_max };
+    let mut fetched = get_covered(reader.partition.as_mut(), &mut reader.seen, &get, needed)?;
+    let over = Over { since: reader.since, reseed: fetched.reseed };
+    Ok(Point { found: fetched.rows.pop().flatten(), now_ms: fetched.now_ms, over })
 }
 
 /// A row, and whether it is visible at `now_ms`. A damaged one is never served: whoever may be

@@ -20,10 +20,10 @@ use futures_util::future::{Either, join_all};
 use futures_util::stream::FuturesUnordered;
 use tokio::time::timeout;
 
-use super::Store;
 use super::answer::{Need, Place, Serving, StoreError};
 use super::lanes::{Lanes, Miss};
 use super::route::{self, Candidate};
+use super::{AllLanes, Store};
 use crate::age::Over;
 use crate::feed::Gone;
 use crate::record::Key;
@@ -44,6 +44,9 @@ pub(super) struct Routed<T> {
     pub age: Option<Duration>,
 }
 
+/// What a partition was asked for, and whose answer it is.
+type Answered<T> = (Arc<Lanes>, Result<(T, Over), Miss>);
+
 /// Whom a read was to ask, in order, and why those that did not serve did not.
 #[derive(Debug, Default)]
 pub(super) struct Tries {
@@ -58,12 +61,12 @@ struct Errand<'n> {
     /// The key's master.
     master: Option<PartitionId>,
     /// Whose heads the answer's age goes by.
-    masters: Vec<PartitionId>,
+    masters: &'n [PartitionId],
 }
 
 impl Store {
     /// Runs a read at the partition that the need allows.
-    pub(super) async fn routed<T, F: Future<Output = Result<(T, Over), Miss>>>(
+    pub(super) async fn routed<T, F: Future<Output = Answered<T>>>(
         &self,
         need: &Need,
         key: Option<&Key>,
@@ -72,7 +75,8 @@ impl Store {
     ) -> Result<Routed<T>, StoreError> {
         let topology = self.topology.load_full();
         let master = key.map(|key| topology.master_of(key));
-        let masters = master.map_or_else(|| masters_of(&topology), |master| vec![master]);
+        let all_masters = if master.is_none() { masters_of(&topology) } else { Vec::new() };
+        let masters = if master.is_none() { &all_masters } else { master.as_slice() };
         let errand = Errand { need, topology, master, masters };
         self.check_lost(&need.covers)?;
         match self.attempt(&errand, &read, tries).await {
@@ -87,29 +91,25 @@ impl Store {
     }
 
     /// Asks whoever may serve, once.
-    async fn attempt<T, F: Future<Output = Result<(T, Over), Miss>>>(
+    async fn attempt<T, F: Future<Output = Answered<T>>>(
         &self,
         errand: &Errand<'_>,
         read: &impl Fn(Arc<Lanes>, Vector) -> F,
         tries: &mut Tries,
     ) -> Result<Routed<T>, StoreError> {
         let (needed, floor) = self.needed(errand).await?;
-        let order = self.order(errand, &needed)?;
-        tries.order.clone_from(&order);
         let all = self.lanes.load_full();
-        let mut waiting = order.into_iter().filter_map(|id| all.get(&id)).peekable();
-        let ask = |lanes: &Arc<Lanes>| {
-            let lanes = Arc::clone(lanes);
-            let answer = read(Arc::clone(&lanes), needed.clone());
-            async move { (lanes, answer.await) }
-        };
+        tries.order = self.order(errand, &needed, &all)?;
+        let Tries { order, missed } = tries;
+        let mut waiting = order.iter().filter_map(|id| all.get(id)).peekable();
+        let ask = |lanes: &Arc<Lanes>| read(Arc::clone(lanes), needed.clone());
         let Some(first) = waiting.next() else { return Err(self.no_such("any")) };
         // Nearly every read ends with whoever is asked first.
         let mut asked_first = pin!(ask(first));
         let answered = patiently(asked_first.as_mut(), waiting.peek().is_some()).await;
         let mut last = None;
         let silent = match answered {
-            Some(answer) => match self.judge(errand, answer, floor, tries, &mut last) {
+            Some(answer) => match self.judge(errand, answer, floor, missed, &mut last) {
                 Some(routed) => return Ok(routed),
                 None => None,
             },
@@ -132,7 +132,7 @@ impl Store {
             let Some(answer) = answered else {
                 return Err(last.unwrap_or_else(|| self.no_such("any")));
             };
-            if let Some(routed) = self.judge(errand, answer, floor, tries, &mut last) {
+            if let Some(routed) = self.judge(errand, answer, floor, missed, &mut last) {
                 return Ok(routed);
             }
         }
@@ -142,9 +142,9 @@ impl Store {
     fn judge<T>(
         &self,
         errand: &Errand<'_>,
-        (lanes, answer): (Arc<Lanes>, Result<(T, Over), Miss>),
+        (lanes, answer): Answered<T>,
         floor: Option<Duration>,
-        tries: &mut Tries,
+        missed: &mut Vec<(PartitionId, String)>,
         last: &mut Option<StoreError>,
     ) -> Option<Routed<T>> {
         let serving = &lanes.served.serving;
@@ -156,7 +156,7 @@ impl Store {
             Ok(routed) => Some(routed),
             Err(miss) => {
                 let error = self.refusal(errand, miss, &serving.name);
-                tries.missed.push((serving.id, error.to_string()));
+                missed.push((serving.id, error.to_string()));
                 // Being behind is worth more to the client than being away.
                 if !matches!(last, Some(StoreError::TooStale { .. } | StoreError::TooOld { .. })) {
                     *last = Some(error);
@@ -185,7 +185,7 @@ impl Store {
         let Some(max_age) = errand.need.max_age else { return Ok((needed, None)) };
         let told = || {
             let now = self.clock.monotonic();
-            self.ages().needed(now, max_age, &errand.masters, &errand.topology)
+            self.ages().needed(now, max_age, errand.masters, &errand.topology)
         };
         let mut heads = told();
         if heads.is_none() {
@@ -201,8 +201,12 @@ impl Store {
     }
 
     /// Whom to ask, in order.
-    fn order(&self, errand: &Errand<'_>, needed: &Vector) -> Result<Vec<PartitionId>, StoreError> {
-        let all = self.lanes.load();
+    fn order(
+        &self,
+        errand: &Errand<'_>,
+        needed: &Vector,
+        all: &AllLanes,
+    ) -> Result<Vec<PartitionId>, StoreError> {
         match &errand.need.place {
             Place::At(name) => {
                 let by_name = |lanes: &&Arc<Lanes>| lanes.served.serving.name.as_ref() == name;
@@ -213,6 +217,8 @@ impl Store {
                 let master = errand.master.filter(|master| all.contains_key(master));
                 return master.map(|id| vec![id]).ok_or_else(|| self.no_such("the master"));
             }
+            // There is no choice.
+            Place::Anywhere if all.len() == 1 => return Ok(all.keys().copied().collect()),
             Place::Anywhere => {}
         }
         let seen = self.seen.load();
@@ -220,7 +226,7 @@ impl Store {
             let id = lanes.served.serving.id;
             let covers = || seen.sight(id).is_some_and(|sight| sight.vector.covers(needed));
             let age = || {
-                let as_of = seen.as_of(id, &errand.masters, &errand.topology);
+                let as_of = seen.as_of(id, errand.masters, &errand.topology);
                 as_of.map(|as_of| self.clock.monotonic().saturating_sub(as_of))
             };
             Candidate {
@@ -253,7 +259,7 @@ impl Store {
         floor: Option<Duration>,
     ) -> Result<Option<Duration>, Miss> {
         let (id, seen) = (lanes.served.serving.id, self.seen.load());
-        let as_of = seen.as_of_read(id, over, &errand.masters, &errand.topology).max(floor);
+        let as_of = seen.as_of_read(id, over, errand.masters, &errand.topology).max(floor);
         let age = as_of.map(|as_of| self.clock.monotonic().saturating_sub(as_of));
         match errand.need.max_age {
             Some(max_age) if age.is_none_or(|age| age > max_age) => {
@@ -273,7 +279,7 @@ impl Store {
                 Place::Master => Some(serving.id) == errand.master,
                 Place::Anywhere => true,
             };
-            let as_of = || seen.as_of(serving.id, &errand.masters, &errand.topology);
+            let as_of = || seen.as_of(serving.id, errand.masters, &errand.topology);
             may_serve.then(as_of).flatten()
         };
         let as_of = self.lanes.load().values().filter_map(|lanes| as_of(lanes)).max()?;
@@ -292,6 +298,9 @@ impl Store {
     /// a lost master gave without its successor's knowledge, or one that a crash took back before
     /// it was durable.
     pub(super) fn check_lost(&self, token: &Vector) -> Result<(), StoreError> {
+        if token.is_empty() {
+            return Ok(());
+        }
         let topology = self.topology.load();
         let gone = self.gone();
         let is_gone = |origin, version| {
