@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 use ureq::http::Method;
 
+use super::arguments::{parameter, query};
 use super::service::Service;
 use super::{CliError, Exit, table, value};
 use crate::client::Client;
@@ -49,11 +50,30 @@ pub struct PlanArgs {
     /// How many read copies there are to be; if not given, as many as the reads ask for
     #[arg(long)]
     copies: Option<usize>,
+    /// Which voter is to take slots
+    #[arg(long, value_name = "NAME", conflicts_with = "copies")]
+    promote: Option<String>,
+    #[command(flatten)]
+    slots: SlotsArgs,
     /// Do it
     #[arg(long)]
     execute: bool,
     #[command(flatten)]
     begin: BeginArgs,
+}
+
+/// Which slots a voter is to take.
+#[derive(Debug, Args)]
+pub struct SlotsArgs {
+    /// All slots of this master; if not given, of the only one
+    #[arg(long, value_name = "MASTER", conflicts_with = "share")]
+    from: Option<String>,
+    /// As many of each master's slots as is fair: one master more
+    #[arg(long)]
+    share: bool,
+    /// Also where the master does not answer, and what it alone has may be lost
+    #[arg(long)]
+    force: bool,
 }
 
 /// `datastore clear`.
@@ -128,6 +148,15 @@ pub fn scaling(args: &ShowArgs) -> Result<Exit, CliError> {
 
 /// Shows what would be done to have so many read copies, or does it.
 pub fn plan(args: &PlanArgs) -> Result<Exit, CliError> {
+    if let Some(name) = &args.promote {
+        return if args.execute {
+            // Under the epoch of the plan: what was looked at is what is done.
+            let epoch = text(&args.slots.planned(name, &args.begin.show)?, "epoch");
+            args.slots.promote(name, None, Some(&epoch), &args.begin)
+        } else {
+            args.slots.plan(name, &args.begin.show)
+        };
+    }
     let show = &args.begin.show;
     let copies = args.copies.map(|copies| format!("?copies={copies}")).unwrap_or_default();
     let target = format!("/admin/plan{copies}");
@@ -150,7 +179,58 @@ pub fn clear(args: &ClearArgs) -> Result<Exit, CliError> {
     args.begin.run(Method::POST, &format!("/admin/clear?confirm={set}"), None)
 }
 
+impl SlotsArgs {
+    /// Shows what would be done.
+    pub fn plan(&self, name: &str, show: &ShowArgs) -> Result<Exit, CliError> {
+        let plan = self.planned(name, show)?;
+        show.print(&plan, |plan| {
+            let steps = listed(rows(plan, "steps"), &["step", "partition", "from", "slots"]);
+            let names = ["epoch", "promote", "slots", "warning"];
+            let told = names.into_iter().filter(|name| plan.get(*name).is_some());
+            fields(plan, &told.collect::<Vec<_>>()) + &steps
+        })?;
+        Ok(Exit::Done)
+    }
+
+    fn planned(&self, name: &str, show: &ShowArgs) -> Result<Value, CliError> {
+        let name = name.to_owned();
+        let given = [("promote", Some(&name)), ("from", self.from.as_ref())];
+        let mut given: Vec<String> =
+            given.into_iter().filter_map(|(name, value)| parameter(name, value)).collect();
+        given.extend(self.share.then(|| "share=true".to_owned()));
+        given.extend(self.force.then(|| "force=true".to_owned()));
+        let target = format!("/admin/plan{}", query(&given));
+        Ok(show.service.client()?.send(Method::GET, &target, &[], None)?.json()?)
+    }
+
+    /// Has it done; `epoch`: only under this one.
+    pub fn promote(
+        &self,
+        name: &str,
+        reason: Option<&str>,
+        epoch: Option<&str>,
+        begin: &BeginArgs,
+    ) -> Result<Exit, CliError> {
+        let mut body = serde_json::Map::new();
+        body.extend(self.from.as_ref().map(|from| ("from".to_owned(), from.as_str().into())));
+        body.extend(reason.map(|reason| ("reason".to_owned(), reason.into())));
+        for (name, given) in [("share", self.share), ("force", self.force)] {
+            body.extend(given.then(|| (name.to_owned(), true.into())));
+        }
+        let body = Value::from(body).to_string();
+        let name = paths::emit_value(name.as_bytes());
+        let based_on = epoch.map(|epoch| format!("?epoch={}", paths::emit_value(epoch.as_bytes())));
+        let target = format!("/admin/partitions/{name}/promote{}", based_on.unwrap_or_default());
+        begin.run(Method::POST, &target, Some(body.as_bytes()))
+    }
+}
+
 impl BeginArgs {
+    /// How the answer is shown.
+    pub const fn show(&self) -> &ShowArgs {
+        &self.show
+    }
+
     /// Begins an operation, and waits for its end unless told otherwise.
     pub fn run(&self, method: Method, target: &str, body: Option<&[u8]>) -> Result<Exit, CliError> {
         let client = self.show.service.client()?;
@@ -179,7 +259,12 @@ impl ShowArgs {
         Ok(self.service.client()?)
     }
 
-    /// Shows an answer, as it came or to people.
+    /// The answer to a request without a body.
+    pub fn ask(&self, target: &str) -> Result<Value, CliError> {
+        Ok(self.client()?.send(Method::GET, target, &[], None)?.json()?)
+    }
+
+    /// Prints an answer as it came, or for people.
     pub fn print(
         &self,
         answer: &Value,
@@ -203,14 +288,16 @@ fn exit(operation: &Value) -> Exit {
 }
 
 fn operation(operation: &Value) -> String {
-    fields(operation, &["id", "kind", "state", "started_at", "ended_at", "message"])
+    let names = ["id", "kind", "state", "started_at", "ended_at", "message"];
+    let warning = operation.get("warning").map(|_| "warning");
+    fields(operation, &names.into_iter().chain(warning).collect::<Vec<_>>())
 }
 
-fn rows<'a>(doc: &'a Value, name: &str) -> &'a [Value] {
+pub(super) fn rows<'a>(doc: &'a Value, name: &str) -> &'a [Value] {
     doc.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-fn text(doc: &Value, name: &str) -> String {
+pub(super) fn text(doc: &Value, name: &str) -> String {
     match doc.get(name) {
         Some(Value::String(text)) => text.clone(),
         Some(Value::Null) | None => "-".to_owned(),
@@ -219,7 +306,7 @@ fn text(doc: &Value, name: &str) -> String {
 }
 
 /// A line for each of these.
-pub fn fields(doc: &Value, names: &[&str]) -> String {
+pub(super) fn fields(doc: &Value, names: &[&str]) -> String {
     let mut table = table::plain();
     for name in names {
         table.add_row([(*name).to_owned(), text(doc, name)]);
@@ -228,7 +315,7 @@ pub fn fields(doc: &Value, names: &[&str]) -> String {
 }
 
 /// A row for each document.
-fn listed(rows: &[Value], names: &[&str]) -> String {
+pub(super) fn listed(rows: &[Value], names: &[&str]) -> String {
     let mut table = table::with(names);
     for row in rows {
         table.add_row(names.iter().map(|name| text(row, name)));

@@ -18,6 +18,7 @@ mod operation;
 mod partitions;
 mod service;
 mod table;
+mod topology;
 mod value;
 mod verbs;
 mod verify;
@@ -78,7 +79,8 @@ enum Command {
     Watch(WatchArgs),
     /// Have all partitions compared, and what is wrong put right
     Verify(VerifyArgs),
-    /// Show the partitions: what they are for, how they do, how old they are; add read copies
+    /// Show the partitions: what they are for, how they do, how old they are; add read copies,
+    /// make other masters
     Partitions(PartitionsArgs),
     /// Show the writes that lost against others, and write one of them once more
     Conflicts(ConflictsArgs),
@@ -89,8 +91,12 @@ enum Command {
     Operations(OperationsArgs),
     /// Show how many read copies there are to be, and why
     Scaling(ShowArgs),
-    /// Show what would be done to have so many read copies, and do it
+    /// Show what would be done to have so many read copies, or another master, and do it
     Plan(PlanArgs),
+    /// Show who takes which writes: the topology in use
+    Topology(ShowArgs),
+    /// Show what was decided, by front ends and operators, and why
+    Decisions(ShowArgs),
     /// Delete every key
     Clear(ClearArgs),
     /// Print what makes a shell complete this command line
@@ -184,6 +190,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Operations(args) => admin::operations(&args),
         Command::Scaling(args) => admin::scaling(&args),
         Command::Plan(args) => admin::plan(&args),
+        Command::Topology(args) => topology::topology(&args),
+        Command::Decisions(args) => topology::decisions(&args),
         Command::Clear(args) => admin::clear(&args),
         Command::Completions(args) => completions(&args),
     };

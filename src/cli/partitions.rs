@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 use ureq::http::Method;
 
-use super::admin::{BeginArgs, ShowArgs};
+use super::admin::{BeginArgs, ShowArgs, SlotsArgs};
 use super::service::Service;
 use super::{CliError, Exit, table, value};
 use crate::http::paths;
@@ -31,6 +31,8 @@ enum PartitionsCommand {
     Add(AddArgs),
     /// Take a read copy away, once nobody reads from it; or a voter, once others have its slots
     Remove(RemoveArgs),
+    /// Have a voter take the slots of a master, or its share of all slots
+    Promote(PromoteArgs),
     /// Kill the private server of a read copy, to see what happens then
     Crash(CrashArgs),
 }
@@ -68,6 +70,25 @@ struct RemoveArgs {
 }
 
 #[derive(Debug, Args)]
+struct PromoteArgs {
+    /// Which one
+    name: String,
+    #[command(flatten)]
+    slots: SlotsArgs,
+    /// Only show what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// Only if this is still the epoch of the topology, as --dry-run has told it
+    #[arg(long)]
+    epoch: Option<u32>,
+    /// Why: kept with the decision
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    #[command(flatten)]
+    begin: BeginArgs,
+}
+
+#[derive(Debug, Args)]
 struct CrashArgs {
     /// Whose server
     name: String,
@@ -86,6 +107,21 @@ pub fn partitions(args: &PartitionsArgs) -> Result<Exit, CliError> {
         }
         Some(PartitionsCommand::Remove(args)) => {
             args.begin.run(Method::DELETE, &path(&args.name), None)
+        }
+        Some(PartitionsCommand::Promote(PromoteArgs {
+            name,
+            slots,
+            dry_run,
+            epoch,
+            reason,
+            begin,
+        })) => {
+            if *dry_run {
+                slots.plan(name, begin.show())
+            } else {
+                let epoch = epoch.map(|epoch| epoch.to_string());
+                slots.promote(name, reason.as_deref(), epoch.as_deref(), begin)
+            }
         }
         Some(PartitionsCommand::Crash(args)) => {
             let target = format!("{}/crash", path(&args.name));

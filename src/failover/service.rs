@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::{FailoverError, cuts, ownership, voters};
+use super::{FailoverError, cuts, fence, ownership, voters};
 use crate::clock::Clock;
 use crate::lane::Topologies;
 use crate::lane::pool::Pool;
@@ -209,6 +209,13 @@ impl Ownership {
         self.topology.load_full()
     }
 
+    /// The published snapshot, and the instant at which a quorum is known to have told it; `None`:
+    /// it was in use before, and none has since.
+    pub fn standing(&self) -> (Arc<Topology>, Option<Duration>) {
+        let known = self.known();
+        (self.topology.load_full(), known.read_at)
+    }
+
     /// Reads the topology by quorum, and publishes it.
     pub fn read(&self) -> Result<Arc<Topology>, RegisterError> {
         let began = self.clock.monotonic();
@@ -249,6 +256,14 @@ impl Ownership {
     /// Gives slots to another voter, without losing anything.
     pub fn promote(&self, moved: &Move) -> Result<Arc<Topology>, FailoverError> {
         self.change(|reach, proposer| ownership::promote(reach, proposer, moved))
+    }
+
+    /// Whether nothing is lost that a majority has acknowledged, where the slots of this master are
+    /// taken over now: whether enough of the others can be asked.
+    pub fn can_replace(&self, lost: PartitionId) -> Result<(), FailoverError> {
+        let topology = self.read()?;
+        let told = fence::holders(&mut Walk(&self.ways), &topology, lost);
+        fence::are_enough(&topology, lost, &told.into_keys().collect())
     }
 
     /// Gives the slots of a lost master to the voter that has most of what it wrote.
@@ -409,7 +424,7 @@ impl Topologies for Ownership {
     }
 
     fn snapshot(&self) -> (Arc<Topology>, Duration) {
-        let known = self.known();
-        (self.topology.load_full(), known.read_at.unwrap_or_default())
+        let (topology, read_at) = self.standing();
+        (topology, read_at.unwrap_or_default())
     }
 }

@@ -179,6 +179,32 @@ codes! {
         means "The plan was made under an epoch that is over: what it was based on is not what is there. \
             Nothing was changed.",
         remedy "GET /admin/plan again, and look at what it says now.";
+    NotAVoter = "not-a-voter", CONFLICT, "A read copy takes no writes",
+        means "A read copy answers reads and nothing else; only voters can be masters. Nothing was changed.",
+        remedy "Name one of the voters that the detail lists.";
+    HoldsNoData = "holds-no-data", CONFLICT, "A witness takes no writes",
+        means "A witness votes and holds no data, so it can be no master. Nothing was changed.",
+        remedy "Name one of the voters that the detail lists.";
+    NotActive = "not-active", CONFLICT, "Not in a state to take slots",
+        means "Slots are given to active voters only: to none that joins, is down, is about to go or is \
+            quarantined. Nothing was changed.",
+        remedy "The detail tells its state and what has to happen first; or name another voter.";
+    MasterAway = "master-away", CONFLICT, "The master does not answer",
+        means "A master hands its slots over only while it answers. Nothing was changed.",
+        remedy "Wait until it is back, or until its slots are taken over; or send {\"from\": NAME, \"force\": \
+            true} to take them without it: GET /admin/plan with the same tells what may be lost.";
+    WhichMaster = "which-master", BAD_REQUEST, "There are several masters",
+        means "The request does not say whose slots are to be given. Nothing was changed.",
+        remedy "Send {\"from\": NAME} for all slots of one of them, or {\"share\": true} for a fair share of \
+            each.";
+    BadPromotion = "bad-promotion", BAD_REQUEST, "Unusable description of a promotion",
+        means "The body does not say which slots are to be given. Nothing was changed.",
+        remedy "Send nothing, {\"from\": NAME} or {\"share\": true}; with from, force too; a reason if you like.";
+    NoMajority = "no-majority", SERVICE_UNAVAILABLE, "The topology cannot be read or changed",
+        means "Who takes which writes is agreed on by a majority of the voters, and too few answer, or \
+            others change it at the same time.",
+        remedy "GET /admin/partitions tells who does not answer. Where a majority is lost for good, begin a \
+            new set with what is left: datastore init --restored.";
     NoServer = "no-server", CONFLICT, "There is no server to kill",
         means "The copy has no private server, or that does not run where this front end does.",
         remedy "Kill a copy from the provisioner mariadb, at a front end with the same data root.";
@@ -341,6 +367,13 @@ impl Code {
             | Self::ChaosDisabled
             | Self::NoServer
             | Self::EpochMoved
+            | Self::NotAVoter
+            | Self::HoldsNoData
+            | Self::NotActive
+            | Self::MasterAway
+            | Self::WhichMaster
+            | Self::BadPromotion
+            | Self::NoMajority
             | Self::KeyReused
             | Self::BadKey
             | Self::Unconfirmed

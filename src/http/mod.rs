@@ -65,6 +65,7 @@ pub mod wire_feed;
 pub mod wire_follow;
 pub mod wire_partitions;
 pub mod wire_sync;
+pub mod wire_topology;
 pub mod wire_upkeep;
 
 use std::rc::Rc;

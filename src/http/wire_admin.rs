@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::rfc3339;
 use crate::duration;
-use crate::orchestrator::losses::Decision;
+use crate::orchestrator::decisions::Decision;
 use crate::orchestrator::operation::Operation;
 use crate::orchestrator::plan::{Plan, Step};
 use crate::orchestrator::scaling::{DecisionRecord, Scaling};
@@ -138,6 +138,9 @@ pub struct OperationDoc<'a> {
     started_at: String,
     ended_at: Option<String>,
     message: &'a str,
+    /// What may be lost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<&'a str>,
 }
 
 impl<'a> OperationDoc<'a> {
@@ -155,6 +158,7 @@ impl<'a> OperationDoc<'a> {
                 "" => "it goes on; ask here again",
                 message => message,
             },
+            warning: operation.kind.warning(),
         }
     }
 }
@@ -172,7 +176,7 @@ impl<'a> OperationsDoc<'a> {
     }
 }
 
-/// What front ends have decided by themselves.
+/// What was decided.
 #[derive(Debug, Serialize)]
 pub struct DecisionsDoc<'a> {
     decisions: Vec<DecisionDoc<'a>>,
@@ -181,8 +185,10 @@ pub struct DecisionsDoc<'a> {
 #[derive(Debug, Serialize)]
 struct DecisionDoc<'a> {
     at: String,
+    /// `failover`, `promotion` or `scaling`.
+    kind: &'static str,
     frontend: &'a str,
-    partition: &'a str,
+    partition: Option<&'a str>,
     action: &'a str,
     reason: &'a str,
     outcome: &'a str,
@@ -194,8 +200,9 @@ impl<'a> DecisionsDoc<'a> {
     pub fn new(decisions: &'a [Decision]) -> Self {
         let one = |decision: &'a Decision| DecisionDoc {
             at: rfc3339::format(decision.at_ms),
+            kind: decision.kind.name(),
             frontend: &decision.by,
-            partition: &decision.partition,
+            partition: Some(decision.partition.as_str()).filter(|name| !name.is_empty()),
             action: &decision.action,
             reason: &decision.reason,
             outcome: &decision.outcome,

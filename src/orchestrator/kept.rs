@@ -4,6 +4,7 @@
 //! has them and a restart finds them. A change is made under the version that was read: of two at
 //! once, one finds that something else stands and judges anew.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -19,6 +20,8 @@ use crate::write::{Change, Condition, Expected, Outcome, Write};
 
 /// Bytes of records in a page of a list: many times what there ever are.
 const LISTED_BYTES_MAX: usize = 8 << 20;
+/// Records of a page of a list that is read to its end.
+const PAGE_RECORDS: usize = 1000;
 
 /// Why a record cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -79,8 +82,7 @@ pub async fn read<T: DeserializeOwned>(
     name: &str,
     by_master: bool,
 ) -> Result<Option<Kept<T>>, KeptError> {
-    let need = if by_master { Need::master(Vector::new()) } else { Need::any() };
-    let read = store.get(&key(name), &need, None).await?;
+    let read = store.get(&key(name), &need(by_master), None).await?;
     read.record.as_ref().map(|row| kept(row)).transpose()
 }
 
@@ -121,15 +123,8 @@ pub async fn list<T: DeserializeOwned>(
     by_master: bool,
     records_max: usize,
 ) -> Result<Vec<Kept<T>>, KeptError> {
-    let need = if by_master { Need::master(Vector::new()) } else { Need::any() };
-    let mut range = Range {
-        space: Space::System,
-        prefix: prefix.to_owned().into(),
-        after: None,
-        keys_max: records_max,
-        scanned_max: records_max.saturating_mul(10),
-        value_bytes_max: Some(LISTED_BYTES_MAX),
-    };
+    let need = need(by_master);
+    let mut range = range(prefix, records_max);
     let mut all = Vec::new();
     loop {
         let page = store.list(&range, &need, None).await?;
@@ -141,6 +136,45 @@ pub async fn list<T: DeserializeOwned>(
     }
     all.truncate(records_max);
     Ok(all)
+}
+
+/// What the last of these records say, the last one first: the latest ones, where names begin with
+/// a time.
+pub async fn latest<T: DeserializeOwned>(
+    store: &Store,
+    prefix: &str,
+    by_master: bool,
+    records_max: usize,
+) -> Result<Vec<T>, KeptError> {
+    let need = need(by_master);
+    let mut range = range(prefix, PAGE_RECORDS);
+    let mut last = VecDeque::new();
+    loop {
+        let page = store.list(&range, &need, None).await?;
+        for record in page.rows.iter().filter_map(|row| kept(row).ok()) {
+            last.push_front(record.value);
+            last.truncate(records_max);
+        }
+        match page.next {
+            Some(next) => range.after = Some(next),
+            None => return Ok(last.into()),
+        }
+    }
+}
+
+fn need(by_master: bool) -> Need {
+    if by_master { Need::master(Vector::new()) } else { Need::any() }
+}
+
+fn range(prefix: &str, keys_max: usize) -> Range {
+    Range {
+        space: Space::System,
+        prefix: prefix.to_owned().into(),
+        after: None,
+        keys_max,
+        scanned_max: keys_max.saturating_mul(10),
+        value_bytes_max: Some(LISTED_BYTES_MAX),
+    }
 }
 
 fn key(name: &str) -> Key {

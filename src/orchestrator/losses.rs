@@ -12,12 +12,11 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::cuts;
-use super::kept::{self, KeptError, Standing};
+use super::decisions::{self, About, Decision};
 use crate::config::OrchestratorConfig;
 use crate::failover::FailoverError;
 use crate::failover::detect::{Opinion, Progress, Reasons, Verdict, can_fail_over, judge};
@@ -26,32 +25,6 @@ use crate::frontends::Frontends;
 use crate::store::Store;
 use crate::topology::{State, Topology};
 use crate::version::{Epoch, PartitionId};
-
-/// What the names of decision records begin with.
-pub const PREFIX: &str = "decision/";
-/// How long they are kept.
-const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-/// How many are listed.
-pub const LISTED_MAX: usize = 1000;
-
-/// Something that was decided, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Decision {
-    /// When: milliseconds since 1970 UTC.
-    pub at_ms: i64,
-    /// Which front end decided.
-    pub by: String,
-    /// About which partition.
-    pub partition: String,
-    /// What was done: `take over`, `came back`.
-    pub action: String,
-    /// Why.
-    pub reason: String,
-    /// What came of it.
-    pub outcome: String,
-    /// The epoch that it led to; `None`: it was not done.
-    pub epoch: Option<u32>,
-}
 
 /// What it takes.
 pub struct WatchParts {
@@ -296,23 +269,17 @@ impl Watch {
         outcome: String,
         epoch: Option<Epoch>,
     ) {
-        let at_ms = self.parts.store.clock().wall_ms();
-        let by = self.parts.frontends.id().to_owned();
-        let name = format!("{PREFIX}{at_ms:015}-{by}");
         let decision = Decision {
-            at_ms,
-            by,
+            kind: About::Failover,
+            at_ms: self.parts.store.clock().wall_ms(),
+            by: self.parts.frontends.id().to_owned(),
             partition: partition.to_owned(),
             action: action.to_owned(),
             reason,
             outcome,
             epoch: epoch.map(Epoch::number),
         };
-        let store = &self.parts.store;
-        let written = kept::write(store, &name, &decision, Standing::Anything, Some(KEPT)).await;
-        if let Err(error) = written {
-            tracing::warn!(%error, "a decision could not be written down");
-        }
+        decisions::record(&self.parts.store, &decision, &decision.by).await;
     }
 
     fn now(&self) -> Duration {
@@ -322,14 +289,6 @@ impl Watch {
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What was decided, the latest first.
-pub async fn decisions(store: &Store) -> Result<Vec<Decision>, KeptError> {
-    let kept = kept::list(store, PREFIX, false, LISTED_MAX).await?;
-    let mut all: Vec<Decision> = kept.into_iter().map(|kept| kept.value).collect();
-    all.reverse();
-    Ok(all)
 }
 
 /// Ticks, the first one now.

@@ -11,7 +11,8 @@
 //! Read copies are kept in the same way: a record each ([`copies`]), which every front end follows
 //! ([`fleet`]) and operations change ([`changes`]); their databases come from [`provisioner`]s. How
 //! many there are to be follows the reads, if that is wanted ([`scaling`], [`policy`],
-//! [`mod@plan`]).
+//! [`mod@plan`]). Who takes which writes is changed by promotions ([`promote`], [`promotion`]). What
+//! was decided about any of it can be asked for ([`decisions`]).
 //!
 //! Voters are kept in the topology: operations change that ([`voters`], [`membership`]), and every
 //! front end opens and closes voters as it says ([`crate::roster`]).
@@ -27,6 +28,7 @@ mod changes;
 mod clear;
 pub mod copies;
 mod cuts;
+pub mod decisions;
 mod fleet;
 pub mod kept;
 pub mod losses;
@@ -35,6 +37,8 @@ pub mod opened;
 pub mod operation;
 pub mod plan;
 pub mod policy;
+pub mod promote;
+pub mod promotion;
 pub mod provisioner;
 pub mod requests;
 pub mod scaling;
@@ -59,6 +63,7 @@ use self::fleet::{Fleet, FleetParts};
 use self::kept::{KeptError, Standing};
 use self::membership::Clearing;
 use self::operation::{Ended, Kind, Operation, Phase};
+use self::promotion::Unfit;
 use self::provisioner::{ProvisionError, Provisioners};
 use self::scaling::Window;
 use self::service::{Service, WrongState};
@@ -66,6 +71,7 @@ use self::settings::Settings;
 use self::state::State;
 use self::voters::RetiredRecord;
 use crate::config::partition::NAME_BYTES_MAX;
+use crate::failover::FailoverError;
 use crate::failover::service::Ownership;
 use crate::frontends::Frontends;
 use crate::jobs::SyncJob;
@@ -161,6 +167,12 @@ pub enum OrchestratorError {
         /// The epoch now.
         present: Epoch,
     },
+    /// It cannot be promoted so.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// The topology cannot be read or changed.
+    #[error(transparent)]
+    Failover(#[from] FailoverError),
     /// Nothing is killed on purpose here.
     #[error("chaos.enabled is false: no server is killed on purpose")]
     NoChaos,
@@ -319,6 +331,11 @@ impl Orchestrator {
     /// The front ends of the service.
     pub const fn frontends(&self) -> &Arc<Frontends> {
         &self.frontends
+    }
+
+    /// This front end's part in who owns what.
+    pub const fn ownership(&self) -> &Arc<Ownership> {
+        &self.ownership
     }
 
     /// Tells the service to end: all front ends drain.
@@ -526,12 +543,13 @@ impl Orchestrator {
 
     async fn drive(&self, operation: Operation) -> (String, Ended) {
         tracing::info!(operation = %operation.id, kind = operation.kind.name(), "begins");
-        let ended = match operation.kind {
+        let ended = match &operation.kind {
             Kind::Clear => clear::clear(&self.store).await,
-            Kind::Add { copies } => self.make(&copies).await,
-            Kind::Remove { names } => self.unmake(&names).await,
-            Kind::Join { voter } => self.take_in(&voter).await,
-            Kind::Retire { voter } => self.take_out(&voter).await,
+            Kind::Add { copies } => self.make(copies).await,
+            Kind::Remove { names } => self.unmake(names).await,
+            Kind::Join { voter } => self.take_in(voter).await,
+            Kind::Retire { voter } => self.take_out(voter).await,
+            Kind::Promote { promotion } => self.drive_promotion(&operation, promotion).await,
         };
         (operation.id, ended)
     }
@@ -549,9 +567,7 @@ impl Orchestrator {
         let mut service = self.service().await?;
         let now = self.store.clock().wall_ms();
         let Some(operation) = service.finish(id, ended.clone(), now) else { return Ok(()) };
-        let name = format!("{}{id}", operation::PREFIX);
-        let ttl = Some(operation::KEPT);
-        kept::write(&self.store, &name, &operation, Standing::Anything, ttl).await?;
+        self.keep(&operation).await?;
         self.change(|service, now| Ok(service.finish(id, ended.clone(), now))).await?;
         Ok(())
     }

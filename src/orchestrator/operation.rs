@@ -10,11 +10,14 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128;
 
 use super::copies::NewCopy;
+use super::promotion::Promotion;
 use super::voters::NewVoter;
 use crate::topology::Voter;
 
 /// What the names of ended operations' records begin with.
 pub const PREFIX: &str = "operation/";
+/// What ids begin with.
+pub const ID: &str = "op-";
 /// How long an ended operation can be asked for, and its key refuses another one.
 pub const KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// The longest `Idempotency-Key`.
@@ -46,6 +49,11 @@ pub enum Kind {
         /// As it was.
         voter: Box<Voter>,
     },
+    /// Gives slots to a voter.
+    Promote {
+        /// Which ones, to whom.
+        promotion: Promotion,
+    },
 }
 
 impl Kind {
@@ -57,6 +65,7 @@ impl Kind {
             Self::Remove { .. } => "remove",
             Self::Join { .. } => "join",
             Self::Retire { .. } => "retire",
+            Self::Promote { .. } => "promote",
         }
     }
 
@@ -68,6 +77,19 @@ impl Kind {
             Self::Remove { names } => names.iter().map(String::as_str).collect(),
             Self::Join { voter } => vec![&voter.name],
             Self::Retire { voter } => vec![&voter.name],
+            Self::Promote { promotion } => vec![&promotion.name],
+        }
+    }
+
+    /// What may be lost by it.
+    pub fn warning(&self) -> Option<&str> {
+        match self {
+            Self::Promote { promotion } => promotion.warning.as_deref(),
+            Self::Clear
+            | Self::Add { .. }
+            | Self::Remove { .. }
+            | Self::Join { .. }
+            | Self::Retire { .. } => None,
         }
     }
 }
@@ -156,5 +178,5 @@ impl Operation {
 /// operation that it has begun, or drawn at random.
 pub fn id(key: Option<&str>, random: u128) -> String {
     let number = key.map_or(random, |key| xxh3_128(key.as_bytes()));
-    format!("op-{number:032x}")
+    format!("{ID}{number:032x}")
 }

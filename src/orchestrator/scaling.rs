@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::kept::{self, Standing};
-use super::operation::{Kind, Operation};
+use super::kept::{self, KeptError, Standing};
+use super::operation::{self, Kind, Operation};
 use super::plan::{Plan, Step, plan, staying};
 use super::policy::{Action, Decision, Observed, decide};
 use super::requests::Wanted;
@@ -20,6 +20,7 @@ use super::state::State;
 use super::{Orchestrator, OrchestratorError, Result};
 use crate::config::scaling::ScalingConfig;
 use crate::frontends::Running;
+use crate::store::Store;
 use crate::version::Epoch;
 
 /// What the names of decision records begin with.
@@ -48,6 +49,13 @@ pub struct DecisionRecord {
     pub reason: String,
     /// What came of it: the operation, or why there is none.
     pub outcome: String,
+}
+
+impl DecisionRecord {
+    /// Whether anything was begun.
+    pub(super) fn is_carried_out(&self) -> bool {
+        self.outcome.starts_with(operation::ID)
+    }
 }
 
 /// The window under way.
@@ -229,10 +237,7 @@ impl Orchestrator {
 
     /// What there is to tell of scaling.
     pub async fn scaling(&self) -> Result<Scaling> {
-        let records = kept::list::<DecisionRecord>(&self.store, PREFIX, true, super::LISTED_MAX);
-        let mut decisions: Vec<_> = records.await?.into_iter().map(|kept| kept.value).collect();
-        decisions.reverse();
-        decisions.truncate(LISTED_MAX);
+        let decisions = records(&self.store, true, LISTED_MAX).await?;
         Ok(Scaling {
             policy: self.settings.scaling.clone(),
             reads: self.counted.load().as_deref().copied(),
@@ -240,6 +245,15 @@ impl Orchestrator {
             decisions,
         })
     }
+}
+
+/// The last decisions, the latest first.
+pub(super) async fn records(
+    store: &Store,
+    by_master: bool,
+    records_max: usize,
+) -> std::result::Result<Vec<DecisionRecord>, KeptError> {
+    kept::latest(store, PREFIX, by_master, records_max).await
 }
 
 /// How long ago the last operation began, as far as clocks of front ends agree.

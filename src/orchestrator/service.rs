@@ -97,7 +97,7 @@ impl Service {
         let mut operation = self.operation.take_if(|operation| operation.id == id)?;
         let (state, reason) = match &ended {
             Ended::Done(what) => (State::Running, what.clone()),
-            Ended::Failed(why) => (State::Running, format!("taken back: {why}")),
+            Ended::Failed(why) => (State::Running, format!("not done: {why}")),
             Ended::Stuck(why) => (State::Error, why.clone()),
         };
         self.pass(state, &reason, at_ms);

@@ -351,7 +351,7 @@ fn start(
         store: Arc::clone(&store),
         sync: Arc::clone(&sync),
         frontends,
-        ownership,
+        ownership: Arc::clone(&ownership),
         roster: Arc::clone(&roster),
         settings: Settings::of(config),
     }));

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test says what went wrong by panicking")]
 
+mod acceptance;
 mod ages;
 mod batches;
 mod changes;
@@ -17,6 +18,7 @@ mod orchestrator;
 mod original;
 mod origins;
 mod performance;
+mod promotion;
 mod properties;
 mod races;
 mod refusals;

@@ -15,18 +15,18 @@ fn clear() -> TestRequest {
     post(&format!("/admin/clear?confirm={SET}"))
 }
 
-async fn state(front: &Front) -> Value {
+pub async fn state(front: &Front) -> Value {
     front.get("/admin/service").await.json()
 }
 
-async fn states(front: &Front) -> Vec<String> {
+pub async fn states(front: &Front) -> Vec<String> {
     let history = front.get("/admin/service/history").await.json();
     let history = history["history"].as_array().unwrap().clone();
     history.iter().map(|passage| passage["state"].as_str().unwrap().to_owned()).collect()
 }
 
 /// Lets `orchestrator` work until the operation at `path` is no longer running.
-async fn until_ended(front: &Front, orchestrator: &Arc<Orchestrator>, path: &str) -> Value {
+pub async fn until_ended(front: &Front, orchestrator: &Arc<Orchestrator>, path: &str) -> Value {
     let ended = async {
         loop {
             let operation = front.get(path).await;

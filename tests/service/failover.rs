@@ -7,7 +7,7 @@
 //! itself. `DATASTORE_FAILOVER_ROUNDS` asks for more rounds, and has times held against the clock.
 //! More than one at once: [`several`].
 
-mod load;
+pub mod load;
 mod several;
 
 use self::load::{Fronts, Set, Told, rounds, two_front_ends, under_load};

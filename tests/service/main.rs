@@ -17,6 +17,7 @@ mod index;
 mod memory;
 mod orchestrator;
 mod process;
+mod promotion;
 mod put_back;
 mod readme;
 mod refusals;

@@ -131,7 +131,13 @@ impl Masters {
 
     /// Masters of these names.
     pub fn named(kind: Kind, names: &[&str]) -> Self {
-        let roles = names.iter().map(|&name| (name.to_owned(), Role::Master)).collect();
+        let roles: Vec<(&str, Role)> = names.iter().map(|&name| (name, Role::Master)).collect();
+        Self::with_roles(kind, &roles)
+    }
+
+    /// Voters of these names and roles.
+    pub fn with_roles(kind: Kind, roles: &[(&str, Role)]) -> Self {
+        let roles = roles.iter().map(|&(name, role)| (name.to_owned(), role)).collect();
         let topology = Topology::found(&roles).unwrap();
         let directory = tempfile::tempdir().unwrap();
         Self::start(kind, Arc::new(Manual::at(NOW_MS)), topology, BTreeMap::new(), directory)

@@ -1,4 +1,5 @@
-//! `/admin/decisions`: what front ends have decided by themselves, and why; the latest first.
+//! `/admin/decisions`: what front ends have decided by themselves and what operators had done, and
+//! why; the latest first.
 
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -8,7 +9,7 @@ use crate::http::error::Problem;
 use crate::http::query::Query;
 use crate::http::wire_admin::DecisionsDoc;
 use crate::orchestrator::OrchestratorError;
-use crate::orchestrator::losses::decisions;
+use crate::orchestrator::decisions::decisions;
 use crate::store::Store;
 
 const ALLOW: &str = "GET, HEAD, OPTIONS";

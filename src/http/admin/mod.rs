@@ -4,8 +4,10 @@ pub mod conflicts;
 pub mod decisions;
 pub mod operations;
 pub mod partitions;
+pub mod promote;
 pub mod scaling;
 pub mod service;
+pub mod topology;
 pub mod verify;
 
 use actix_web::web::{ServiceConfig, resource};
@@ -19,6 +21,8 @@ pub fn routes(cfg: &mut ServiceConfig) {
         .service(resource("/admin/partitions").to(partitions::all))
         .service(resource("/admin/partitions/{name}").to(partitions::one))
         .service(resource("/admin/partitions/{name}/crash").to(partitions::crash))
+        .service(resource("/admin/partitions/{name}/promote").to(promote::serve))
+        .service(resource("/admin/topology").to(topology::serve))
         .service(resource("/admin/sync").to(sync::serve))
         .service(resource("/admin/sync/pause").to(sync::pause))
         .service(resource("/admin/sync/resume").to(sync::resume))

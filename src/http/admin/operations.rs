@@ -122,6 +122,7 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
 
 impl From<OrchestratorError> for Problem {
     fn from(error: OrchestratorError) -> Self {
+        let detail = error.to_string();
         let code = match error {
             OrchestratorError::WrongState(_) => Code::WrongState,
             OrchestratorError::KeyReused { .. } => Code::KeyReused,
@@ -137,6 +138,8 @@ impl From<OrchestratorError> for Problem {
             OrchestratorError::TooManyVoters => Code::TooManyVoters,
             OrchestratorError::NoKey => Code::NoKeyFile,
             OrchestratorError::NoChaos => Code::ChaosDisabled,
+            OrchestratorError::Unfit(unfit) => unfit.into(),
+            OrchestratorError::Failover(_) => Code::NoMajority,
             OrchestratorError::NoServer { .. } => Code::NoServer,
             OrchestratorError::Moved { .. } => Code::EpochMoved,
             OrchestratorError::Stopping => Code::Stopping,
@@ -148,6 +151,6 @@ impl From<OrchestratorError> for Problem {
             | OrchestratorError::Provision(_)
             | OrchestratorError::Random(_) => Code::Unavailable,
         };
-        Self::new(code, error.to_string())
+        Self::new(code, detail)
     }
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
+use bytes::Bytes;
 use serde::Deserialize;
 
 use super::operations::{Asked, accepted};
 use crate::config::scaling::Provision;
-use crate::http::body::{self, Budget};
+use crate::http::body::{self, Budget, Reservation};
 use crate::http::code::Code;
 use crate::http::error::{Problem, shown};
 use crate::http::health::warnings;
@@ -26,7 +27,7 @@ use crate::store::looks::Standing;
 
 const ALLOW: &str = "GET, HEAD, POST, OPTIONS";
 const ALLOW_ONE: &str = "GET, HEAD, DELETE, OPTIONS";
-const ALLOW_POST: &str = "POST, OPTIONS";
+pub(super) const ALLOW_POST: &str = "POST, OPTIONS";
 const BASE: &str = "/admin/partitions/";
 const CRASH: &str = "/crash";
 /// A description is a line; more is something else.
@@ -109,6 +110,21 @@ struct Seen {
 }
 
 impl Place {
+    /// The orchestrator.
+    pub(super) fn orchestrator(&self) -> &Orchestrator {
+        &self.orchestrator
+    }
+
+    /// A description.
+    pub(super) async fn body(
+        &self,
+        request: &HttpRequest,
+        payload: web::Payload,
+    ) -> Result<(Bytes, Reservation), Problem> {
+        let limits = HttpLimits { value_bytes_max: BODY_BYTES_MAX, ..**self.limits };
+        body::read(request.headers(), payload, &limits, &self.budget).await
+    }
+
     fn seen(&self) -> Seen {
         let mut standings = self.store.standings();
         standings.extend(self.orchestrator.roster().beside());
@@ -150,8 +166,7 @@ impl Place {
         payload: web::Payload,
     ) -> Result<HttpResponse, Problem> {
         Query::none(request.uri().query())?;
-        let limits = HttpLimits { value_bytes_max: BODY_BYTES_MAX, ..**self.limits };
-        let (body, _taken) = body::read(request.headers(), payload, &limits, &self.budget).await?;
+        let (body, _taken) = self.body(request, payload).await?;
         let wanted = wanted(&body)?;
         let asked = Asked::of(request, &body)?;
         let (key, digest) = (asked.key, asked.digest);
@@ -178,7 +193,7 @@ impl Place {
     }
 }
 
-fn named(request: &HttpRequest, end: &str) -> Result<String, Problem> {
+pub(super) fn named(request: &HttpRequest, end: &str) -> Result<String, Problem> {
     let path = request.uri().path();
     let rest = path.strip_prefix(BASE).and_then(|rest| rest.strip_suffix(end)).unwrap_or_default();
     Ok(String::from_utf8_lossy(&paths::decode(rest)?).into_owned())

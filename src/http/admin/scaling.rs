@@ -1,10 +1,11 @@
 //! `/admin/scaling` and `/admin/plan`: how many read copies there are to be, why, and what would be
-//! done. Always JSON.
+//! done, also to the slots. Always JSON.
 
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::operations::accepted;
+use super::promote;
 use crate::http::answer;
 use crate::http::code::Code;
 use crate::http::error::Problem;
@@ -12,7 +13,6 @@ use crate::http::query::Query;
 use crate::http::wire_admin::{PlanDoc, ScalingDoc};
 use crate::orchestrator::Orchestrator;
 use crate::orchestrator::copies::COPIES_MAX;
-use crate::version::Epoch;
 
 const ALLOW: &str = "GET, HEAD, OPTIONS";
 const ALLOW_PLAN: &str = "GET, HEAD, POST, OPTIONS";
@@ -50,7 +50,16 @@ async fn planned(
     request: &HttpRequest,
     orchestrator: &Orchestrator,
 ) -> Result<HttpResponse, Problem> {
-    let query = Query::parse(request.uri().query(), &[COPIES])?;
+    let known = [COPIES, promote::PROMOTE, promote::FROM, promote::SHARE, promote::FORCE];
+    let query = Query::parse(request.uri().query(), &known)?;
+    if query.bytes(promote::PROMOTE).is_some() {
+        return promote::planned(&query, orchestrator).await;
+    }
+    let lonely = known.into_iter().skip(2).find(|name| query.bytes(name).is_some());
+    if let Some(name) = lonely {
+        let detail = format!("{name} belongs to promote=NAME, which is missing");
+        return Err(Problem::new(Code::BadParameter, detail));
+    }
     let copies = query.number(COPIES, 0..=COPIES_MAX)?;
     let plan = orchestrator.plan(copies.unwrap_or_else(|| orchestrator.wanted_now())).await?;
     Ok(answer::json(StatusCode::OK, &PlanDoc::new(&plan)))
@@ -66,8 +75,7 @@ async fn executed(
         Problem::new(Code::BadParameter, detail)
     };
     let copies = query.number(COPIES, 0..=COPIES_MAX)?.ok_or_else(|| missing(COPIES))?;
-    let epoch = query.number(EPOCH, 1..=MAX)?.and_then(|epoch| u32::try_from(epoch).ok());
-    let epoch = epoch.and_then(Epoch::new).ok_or_else(|| missing(EPOCH))?;
+    let epoch = promote::epoch_of(&query)?.ok_or_else(|| missing(EPOCH))?;
     match orchestrator.execute(copies, epoch).await? {
         Some(operation) => Ok(accepted(&operation)),
         None => {
@@ -76,6 +84,3 @@ async fn executed(
         }
     }
 }
-
-/// The greatest epoch.
-const MAX: usize = (1 << 19) - 1;

@@ -22,8 +22,8 @@ use crate::support::proxy::Proxy;
 pub const WRITERS: usize = 16;
 const READERS: usize = 16;
 /// Acknowledged writes before anything happens, and after it.
-const BEFORE: usize = 300;
-const AFTER: usize = 300;
+pub const BEFORE: usize = 300;
+pub const AFTER: usize = 300;
 /// Writes succeed again within this, where the machine is ours alone.
 const BACK: Duration = Duration::from_secs(10);
 /// How long a client waits for a front end when there is none.
@@ -154,7 +154,7 @@ impl Fronts {
 #[derive(Default)]
 pub struct Told {
     /// Keys of acknowledged writes, and whether by a majority.
-    acknowledged: Mutex<BTreeMap<String, bool>>,
+    pub acknowledged: Mutex<BTreeMap<String, bool>>,
     /// Where and under which version: each once (VER-1).
     versions: Mutex<BTreeSet<(String, String)>>,
     count: AtomicUsize,
@@ -162,6 +162,8 @@ pub struct Told {
     refused: [AtomicUsize; WRITERS],
     reads: AtomicUsize,
     failed_reads: Mutex<Vec<String>>,
+    /// The longest time of a writer from one acknowledged write to the next.
+    pause: Mutex<Duration>,
     /// No front end runs, or nothing that it could read from: reads are not counted.
     outage: AtomicBool,
     end: AtomicBool,
@@ -194,10 +196,11 @@ impl Told {
     }
 
     /// Writes keys of its own until told to end; over another front end when one is gone.
-    fn write(&self, fronts: &Fronts, (writer, round): (usize, u32)) {
+    pub fn write(&self, fronts: &Fronts, (writer, round): (usize, u32)) {
         let by_majority = writer.is_multiple_of(2);
         let query = if by_majority { "?ack=majority" } else { "" };
         let mut connection = None;
+        let (clock, mut last) = (System::new(), Duration::ZERO);
         for n in 0_usize.. {
             if self.ends() {
                 return;
@@ -213,6 +216,10 @@ impl Told {
                 if matches!(answer.status, 201 | 204) {
                     self.note(&answer);
                     locked(&self.acknowledged).insert(key, by_majority);
+                    let now = clock.monotonic();
+                    let mut pause = locked(&self.pause);
+                    *pause = pause.max(now - std::mem::replace(&mut last, now));
+                    drop(pause);
                     self.count.fetch_add(1, Ordering::SeqCst);
                     continue;
                 }
@@ -271,6 +278,20 @@ pub fn under_load(
     event: impl FnOnce(&mut Set, &Told),
     repair: impl FnOnce(&mut Set),
 ) {
+    let (all, _) = load(set, fronts, timed, event, repair);
+    settle(set, fronts);
+    check(fronts, &all);
+}
+
+/// Runs `event` in the middle of load, and `repair` once writes are back: the keys of acknowledged
+/// writes, and the longest pause of a writer from the event on.
+pub fn load(
+    set: &mut Set,
+    fronts: &Fronts,
+    timed: bool,
+    event: impl FnOnce(&mut Set, &Told),
+    repair: impl FnOnce(&mut Set),
+) -> (BTreeMap<String, bool>, Duration) {
     let told = Told::default();
     let clock = System::new();
     let mut back = Duration::ZERO;
@@ -287,6 +308,7 @@ pub fn under_load(
         let ended = Ended(told);
         until("load", || told.count() >= BEFORE);
         let began = clock.monotonic();
+        *locked(&told.pause) = Duration::ZERO;
         event(set, told);
         let known = told.count();
         until("writes come back", || told.count() >= known + AFTER);
@@ -301,12 +323,12 @@ pub fn under_load(
     assert!(failed.is_empty(), "{} of {reads} reads failed: {:?}", failed.len(), failed.first());
     drop(failed);
     assert!(!(timed && rounds().1) || back < BACK, "{back:?}");
-    settle(set, fronts);
-    check(fronts, &locked(&told.acknowledged));
+    let pause = *locked(&told.pause);
+    (std::mem::take(&mut *locked(&told.acknowledged)), pause)
 }
 
 /// Load ends when this is dropped.
-struct Ended<'a>(&'a Told);
+pub struct Ended<'a>(pub &'a Told);
 
 impl Drop for Ended<'_> {
     fn drop(&mut self) {
@@ -316,7 +338,7 @@ impl Drop for Ended<'_> {
 
 /// Waits until all three serve, one of them masters everything, nobody lacks anything, and the
 /// document tells of no takeover any more.
-fn settle(set: &Set, fronts: &Fronts) {
+pub fn settle(set: &Set, fronts: &Fronts) {
     until("all three are well again, and have everything", || {
         let Some(answer) = fronts.get("/admin/partitions") else { return false };
         let doc = answer.json();
@@ -343,7 +365,7 @@ fn has_no_cuts(server: &Server, database: &str) -> bool {
 
 /// Every acknowledged write is in the store at every partition, or, if one alone had acknowledged
 /// it, in the ledger.
-fn check(fronts: &Fronts, all: &BTreeMap<String, bool>) {
+pub fn check(fronts: &Fronts, all: &BTreeMap<String, bool>) {
     let kept = ledger(fronts);
     for partition in ["store_1", "store_2", "store_3"] {
         let keys = keys(fronts, partition);
@@ -362,7 +384,7 @@ fn check(fronts: &Fronts, all: &BTreeMap<String, bool>) {
 }
 
 /// The keys of the ledger.
-fn ledger(fronts: &Fronts) -> BTreeSet<String> {
+pub fn ledger(fronts: &Fronts) -> BTreeSet<String> {
     let mut next = Some("/admin/conflicts?limit=100".to_owned());
     let mut keys = BTreeSet::new();
     while let Some(page) = next {
