@@ -91,8 +91,10 @@ pub async fn record(store: &Store, decision: &Decision, number: &str) {
 
 /// What was decided, the latest first.
 pub async fn decisions(store: &Store) -> Result<Vec<Decision>, KeptError> {
-    let mut all: Vec<Decision> = kept::latest(store, PREFIX, false, LISTED_MAX).await?;
-    let scaled = scaling::records(store, false, LISTED_MAX).await?;
+    // What was decided a moment ago is told, too; where a master is away, what has been copied.
+    let by_masters = store.health().iter().all(|one| one.slots == 0 || one.writable);
+    let mut all: Vec<Decision> = kept::latest(store, PREFIX, by_masters, LISTED_MAX).await?;
+    let scaled = scaling::records(store, by_masters, LISTED_MAX).await?;
     all.extend(scaled.into_iter().map(Decision::from));
     // Those of one moment stay as they were.
     all.sort_by_key(|decision| std::cmp::Reverse(decision.at_ms));

@@ -21,20 +21,32 @@ fn functions(folder: &Path, names: &mut BTreeSet<String>) {
     }
 }
 
-#[test]
-fn every_difference_has_a_test_that_exists() {
+/// Holds that each row of the tables of a document ends with the name of a test that exists; how
+/// many there are.
+fn rows_with_tests(document: &str) -> usize {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut known = BTreeSet::new();
     for folder in ["src", "tests"] {
         functions(&root.join(folder), &mut known);
     }
-    let text = fs::read_to_string(root.join("docs/compatibility.md")).unwrap();
+    let text = fs::read_to_string(root.join(document)).unwrap();
     let is_row = |line: &&str| line.starts_with("| ") && !line.ends_with("| test |");
-    let mut rows = 0;
-    for line in text.lines().filter(is_row) {
+    let rows: Vec<&str> = text.lines().filter(is_row).collect();
+    for line in &rows {
         let name = line.trim_end_matches(" |").rsplit(" | ").next().unwrap().trim_matches('`');
         assert!(known.contains(name), "{name} is no test: {line}");
-        rows += 1;
     }
+    rows.len()
+}
+
+#[test]
+fn every_difference_has_a_test_that_exists() {
+    let rows = rows_with_tests("docs/compatibility.md");
     assert!(rows > 50, "{rows}");
+}
+
+#[test]
+fn every_operation_has_a_test_that_exists() {
+    let rows = rows_with_tests("docs/acceptance.md");
+    assert!(rows > 30, "{rows}");
 }

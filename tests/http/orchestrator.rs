@@ -15,6 +15,22 @@ fn clear() -> TestRequest {
     post(&format!("/admin/clear?confirm={SET}"))
 }
 
+/// One more front end over the same store; of the first one nobody has ever heard.
+pub async fn another_front_end(front: &Front) -> Arc<Orchestrator> {
+    let other = Frontends::start(FrontendsParts {
+        id: "f2".to_owned(),
+        address: "127.0.0.1:8081".to_owned(),
+        interval: Duration::from_millis(1),
+        partitions: front.masters.connects(),
+        store: Arc::clone(&front.masters.store),
+        feed: Arc::clone(&front.masters.feed),
+        clock: front.masters.clock.clone(),
+    });
+    let other = Arc::new(other.unwrap());
+    other.beat().await;
+    orchestrator(&front.masters, &other)
+}
+
 pub async fn state(front: &Front) -> Value {
     front.get("/admin/service").await.json()
 }
@@ -99,18 +115,7 @@ async fn another_front_end_takes_an_operation_over() {
     let front = Front::new();
     assert_eq!(front.put("/bucket/a", "x").await.status, 201);
     let begun = front.ask(clear()).await;
-    let other = Frontends::start(FrontendsParts {
-        id: "f2".to_owned(),
-        address: "127.0.0.1:8081".to_owned(),
-        interval: Duration::from_millis(1),
-        partitions: front.masters.connects(),
-        store: Arc::clone(&front.masters.store),
-        feed: Arc::clone(&front.masters.feed),
-        clock: front.masters.clock.clone(),
-    });
-    let other = Arc::new(other.unwrap());
-    other.beat().await;
-    let other = orchestrator(&front.masters, &other);
+    let other = another_front_end(&front).await;
     let ended = until_ended(&front, &other, begun.header("location")).await;
     assert_eq!(ended["message"], "1 keys were deleted");
     assert_eq!(front.ask(get("/canonicalbucket/a")).await.status, 404);

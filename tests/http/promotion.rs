@@ -1,18 +1,17 @@
 //! Promotions over HTTP: what is moved, what is refused and why, and what is told of it.
 
-use std::sync::Arc;
-use std::time::Duration;
-
 use actix_web::test::TestRequest;
-use datastore::frontends::{Frontends, FrontendsParts};
 use datastore::orchestrator::decisions::{self, About, Decision, LISTED_MAX};
+use datastore::orchestrator::operation::Kind as Operation;
+use datastore::orchestrator::promotion::Next;
+use datastore::topology::slots::Move;
 use datastore::topology::{Role, State};
 use datastore::version::PartitionId;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::fixture::{Answer, Front, LIMITS, delete, orchestrator, post};
-use crate::orchestrator::{state, states, until_ended};
+use crate::fixture::{Answer, Front, LIMITS, delete, post};
+use crate::orchestrator::{another_front_end, state, states, until_ended};
 use crate::support::masters::{COPY, Kind, Masters};
 
 const ONE_MASTER: [(&str, Role); 3] =
@@ -237,26 +236,11 @@ async fn another_front_end_goes_on_with_a_promotion() {
     let begun = front.ask(promote("c", &json!({"share": true}))).await;
     let path = begun.header("location").to_owned();
     let half = front.orchestrator.service().await.unwrap().operation.unwrap();
-    let datastore::orchestrator::operation::Kind::Promote { promotion } = half.kind else {
-        panic!("{half:?}")
-    };
+    let Operation::Promote { promotion } = half.kind else { panic!("{half:?}") };
     let base = front.orchestrator.ownership().read().unwrap();
-    let datastore::orchestrator::promotion::Next::Move(moved) = promotion.next(&base) else {
-        panic!("{promotion:?}")
-    };
+    let Next::Move(moved) = promotion.next(&base) else { panic!("{promotion:?}") };
     front.orchestrator.ownership().promote(&moved).unwrap();
-    let other = Frontends::start(FrontendsParts {
-        id: "f2".to_owned(),
-        address: "127.0.0.1:8081".to_owned(),
-        interval: Duration::from_millis(1),
-        partitions: front.masters.connects(),
-        store: Arc::clone(&front.masters.store),
-        feed: Arc::clone(&front.masters.feed),
-        clock: front.masters.clock.clone(),
-    });
-    let other = Arc::new(other.unwrap());
-    other.beat().await;
-    let other = orchestrator(&front.masters, &other);
+    let other = another_front_end(&front).await;
     let ended = until_ended(&front, &other, &path).await;
     assert_eq!(ended["state"], "done", "{ended}");
     let counts: Vec<u64> = owned(&front).await.into_iter().map(|(slots, _)| slots).collect();
@@ -273,8 +257,7 @@ async fn a_promotion_that_was_overtaken_says_so_and_takes_nothing_away() {
     let path = begun.header("location").to_owned();
     let base = front.orchestrator.ownership().read().unwrap();
     let slots = base.owned_by(PartitionId(1));
-    let moved =
-        datastore::topology::slots::Move { from: PartitionId(1), to: PartitionId(3), slots };
+    let moved = Move { from: PartitionId(1), to: PartitionId(3), slots };
     front.orchestrator.ownership().promote(&moved).unwrap();
     let ended = until_ended(&front, &front.orchestrator, &path).await;
     assert_eq!(ended["state"], "failed", "{ended}");

@@ -11,9 +11,9 @@ use crate::support::mariadb::{Server, connection};
 /// Front ends that end without a word are missed soon.
 const HEARTBEAT: (&str, &str) = ("DATASTORE__SERVER__HEARTBEAT", "200ms");
 const CHAOS: (&str, &str) = ("DATASTORE__CHAOS__ENABLED", "true");
-const KEYS: usize = 200;
+pub const KEYS: usize = 200;
 
-fn ask(service: &Service, method: &str, target: &str, body: &str) -> (u16, Value) {
+pub fn ask(service: &Service, method: &str, target: &str, body: &str) -> (u16, Value) {
     ask_with(service, method, target, &[], body)
 }
 
@@ -29,7 +29,7 @@ fn ask_with(
 }
 
 /// Waits for an operation that was begun; how it ended.
-fn ended(service: &Service, begun: (u16, Value)) -> Value {
+pub fn ended(service: &Service, begun: (u16, Value)) -> Value {
     assert_eq!(begun.0, 202, "{begun:?}");
     let target = format!("{}?wait=10s", begun.1["operation"].as_str().unwrap());
     for _ in 0..30 {
@@ -41,13 +41,13 @@ fn ended(service: &Service, begun: (u16, Value)) -> Value {
     panic!("never ended: {begun:?}");
 }
 
-fn add(service: &Service, body: &Value) -> Value {
+pub fn add(service: &Service, body: &Value) -> Value {
     let operation = ended(service, ask(service, "POST", "/admin/partitions", &body.to_string()));
     assert_eq!(operation["state"], "done", "{operation}");
     operation
 }
 
-fn remove(service: &Service, name: &str) {
+pub fn remove(service: &Service, name: &str) {
     let begun = ask(service, "DELETE", &format!("/admin/partitions/{name}"), "");
     let operation = ended(service, begun);
     assert_eq!(operation["state"], "done", "{operation}");
@@ -66,11 +66,11 @@ fn copies(service: &Service) -> Vec<(String, String)> {
     copies.map(|one| (text(one, "name"), text(one, "state"))).collect()
 }
 
-fn state(service: &Service) -> Value {
+pub fn state(service: &Service) -> Value {
     ask(service, "GET", "/admin/service", "").1["state"].clone()
 }
 
-fn fill(service: &Service) {
+pub fn fill(service: &Service) {
     for n in 0..KEYS {
         let value = format!("value {n}");
         assert_eq!(service.connect().put(&format!("/bucket/{n}"), value.as_bytes()).status, 201);
@@ -78,7 +78,7 @@ fn fill(service: &Service) {
 }
 
 /// Whether the copy holds what was written.
-fn holds_all(service: &Service, name: &str) -> bool {
+pub fn holds_all(service: &Service, name: &str) -> bool {
     (0..KEYS).all(|n| {
         let answer = service.connect().get(&format!("/bucket/{n}?partition={name}"));
         answer.status == 200 && answer.body == format!("value {n}").as_bytes()

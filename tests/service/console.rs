@@ -44,11 +44,67 @@ fn the_console_shows_the_partitions_and_asks_before_it_acts() {
     browser.until("document.querySelector('#told').textContent === 'sync now: done'");
     assert!(rounds() > before);
     assert_eq!(browser.complaints(), Vec::<serde_json::Value>::new());
-    let picture = STANDARD.decode(browser.picture()).unwrap();
-    assert!(picture.starts_with(b"\x89PNG"));
-    fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join("console.png"), picture).unwrap();
+    save(&mut browser, "console.png");
     drop(browser);
     service.stop();
+}
+
+/// A master's slots change hands by two clicks and a choice; the page tells of it afterwards, among
+/// what else was decided.
+#[test]
+fn slots_are_given_to_another_master_from_the_console() {
+    let folder = tempfile::tempdir().unwrap();
+    let environment = [
+        ("DATASTORE__SCALING__ENABLED", "true"),
+        ("DATASTORE__SCALING__DRY_RUN", "true"),
+        ("DATASTORE__SCALING__WINDOW", "1s"),
+    ];
+    let service = Service::start_with(folder.path(), &environment);
+    for n in 0..30 {
+        service.connect().put(&format!("/bucket/key{n}"), b"value");
+    }
+    let topology = || service.connect().get("/admin/topology").json();
+    let row = |name: &str| {
+        format!(
+            "[...document.querySelectorAll('#partitions tbody tr')]
+            .find((row) => row.cells[0].textContent === '{name}')"
+        )
+    };
+    let mut browser = Browser::start();
+    browser.open(&format!("{}/console/", service.url()));
+    browser.until(&format!("{}?.textContent.includes('promote')", row("store_2")));
+    let press = format!(
+        "[...{}.querySelectorAll('button')].find((one) => one.textContent === 'promote').click()",
+        row("store_2")
+    );
+    browser.run(&press);
+    browser.until("document.querySelector('#confirm').open");
+    browser.click("#confirm", "Cancel");
+    browser.until("!document.querySelector('#confirm').open");
+    assert_eq!(topology()["epoch"], 1, "nothing is done unasked");
+    browser.run(&press);
+    browser.until("document.querySelector('#choices select')?.options.length === 2");
+    browser.run("document.querySelector('#choices select').value = 'store_3'");
+    save(&mut browser, "console-question.png");
+    browser.click("#confirm", "Confirm");
+    browser.until(&format!("{}.cells[2].textContent === 'replica'", row("store_3")));
+    browser.until(&format!("{}.cells[4].textContent === '682'", row("store_2")));
+    browser.until(&format!("{}.textContent.includes('share')", row("store_3")));
+    let history = "document.querySelector('#history').textContent";
+    for told in ["promote store_2: ", "an operator asked for it", "scale 0 to 1: dry run"] {
+        browser.until(&format!("{history}.includes({told:?})"));
+    }
+    assert_eq!(browser.complaints(), Vec::<serde_json::Value>::new());
+    save(&mut browser, "console-promoted.png");
+    drop(browser);
+    service.stop();
+}
+
+/// Keeps a picture for people to look at.
+fn save(browser: &mut Browser, name: &str) {
+    let picture = STANDARD.decode(browser.picture()).unwrap();
+    assert!(picture.starts_with(b"\x89PNG"));
+    fs::write(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name), picture).unwrap();
 }
 
 #[test]

@@ -70,12 +70,22 @@ function tell(text) {
   tell.timer = setTimeout(() => { at("told").textContent = ""; }, 8000);
 }
 
-function confirmed(question) {
+// Resolves to false, or to what was chosen: members of a body.
+function confirmed(question, choices = {}) {
   const dialog = at("confirm");
   dialog.querySelector("p").textContent = question;
+  const selects = Object.entries(choices).map(([name, values]) => {
+    const select = element("select");
+    select.name = name;
+    select.append(...values.map((value) => new Option(value, value)));
+    return select;
+  });
+  dialog.querySelector("#choices").replaceChildren(...selects);
+  const chosen = () => Object.fromEntries(selects.map((select) => [select.name, select.value]));
   // Not by its `close`: that of the question before may still be on its way.
   return new Promise((done) => {
-    dialog.querySelector("form").onsubmit = (event) => done(event.submitter.value === "yes");
+    dialog.querySelector("form").onsubmit =
+      (event) => done(event.submitter.value === "yes" && chosen());
     dialog.oncancel = () => done(false);
     dialog.showModal();
   });
@@ -86,8 +96,10 @@ function once() {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-async function act(name, method, path, question, body) {
-  if (!await confirmed(question)) return;
+async function act(name, method, path, question, options) {
+  const chosen = await confirmed(question, options.choices);
+  if (!chosen) return;
+  const body = options.body || options.choices ? { ...options.body, ...chosen } : undefined;
   try {
     const headers = { accept: "application/json", "idempotency-key": once() };
     if (body) headers["content-type"] = "application/json";
@@ -114,11 +126,27 @@ async function follow(name, path) {
 async function button(into, name, method, path, question, options = {}) {
   if (!await allows(options.probe || path, method)) return;
   const made = element("button", name, options.grave ? "act" : "");
-  made.addEventListener("click", () => act(name, method, path, question, options.body));
+  made.addEventListener("click", () => act(name, method, path, question, options));
   into.append(made);
 }
 
-async function partitionActions(one, paused) {
+// Whoever may have slots: all of one master, or as many as is fair besides all of them.
+async function promotions(actions, one, masters) {
+  const { name, role, state } = one;
+  const path = `/admin/partitions/${encodeURIComponent(name)}/promote`;
+  const from = masters.filter((master) => master !== name);
+  if (state !== "active" || !["master", "replica"].includes(role) || from.length === 0) return;
+  const pause = "They pause for a moment; nothing is lost.";
+  await button(actions, "promote", "POST", path,
+    `Let ${name} take all writes of this master? ${pause}`, { grave: true, choices: { from } });
+  if (role === "replica") {
+    await button(actions, "share", "POST", path,
+      `Let ${name} take its share of the writes of ${from.join(", ")}? ${pause}`,
+      { grave: true, body: { share: true } });
+  }
+}
+
+async function partitionActions(one, paused, masters) {
   const actions = element("td", undefined, "actions");
   const path = `/admin/partitions/${encodeURIComponent(one.name)}`;
   const target = `target=${encodeURIComponent(one.name)}`;
@@ -131,6 +159,7 @@ async function partitionActions(one, paused) {
       `Let ${name} pull no changes until it is resumed? It stays as old as it is.`,
       { probe: "/admin/sync/pause" });
   }
+  await promotions(actions, one, masters);
   if (one.role === "copy") {
     await button(actions, "crash", "POST", `${path}/crash`,
       `Crash ${name} on purpose, with SIGKILL? Another one takes its place.`, { grave: true });
@@ -150,6 +179,7 @@ function stateCell(state) {
 }
 
 async function showPartitions(list, rates, paused) {
+  const masters = list.filter((one) => one.slots > 0).map((one) => one.name);
   const shown = await Promise.all(list.map(async (one) => {
     const name = cell(one.name);
     name.title = one.url || "";
@@ -158,7 +188,7 @@ async function showPartitions(list, rates, paused) {
     return row(name, cell(one.engine), cell(one.role), stateCell(one.state), number(one.slots),
       number(one.lag), number(one.age_ms, "ms"),
       number(one.answer_ms === null ? null : rounded(one.answer_ms), "ms"),
-      number(rate === undefined ? null : rounded(rate)), await partitionActions(one, paused));
+      number(rate === undefined ? null : rounded(rate)), await partitionActions(one, paused, masters));
   }));
   fill("partitions", shown, "none");
 }
@@ -192,13 +222,13 @@ function showFrontends(list) {
 
 function showHistory(decisions, history) {
   // The newest first; of one instant, what was told last.
-  const what = (one) => `${one.action} ${one.partition}: ${one.outcome}`;
-  const told = decisions.map((one) => [one.at, what(one), one.reason])
-    .concat(history.map((one) => [one.time, one.state, one.reason]))
+  const what = (one) => `${one.action}${one.partition ? ` ${one.partition}` : ""}: ${one.outcome}`;
+  const told = decisions.map((one) => [one.at, one.kind, what(one), one.reason])
+    .concat(history.map((one) => [one.time, "service", one.state, one.reason]))
     .reverse()
     .sort((a, b) => String(b[0]).localeCompare(String(a[0])));
-  fill("history", told.map(([when, what, why]) => row(cell(time(when)), cell(what), cell(why))),
-    "nothing was decided yet");
+  fill("history", told.map(([when, kind, what, why]) =>
+    row(cell(time(when)), cell(kind), cell(what), cell(why))), "nothing was decided yet");
 }
 
 function showConflicts(list) {
