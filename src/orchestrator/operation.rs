@@ -52,7 +52,7 @@ pub enum Kind {
     /// Gives slots to a voter.
     Promote {
         /// Which ones, to whom.
-        promotion: Promotion,
+        promotion: Box<Promotion>,
     },
 }
 

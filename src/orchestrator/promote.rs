@@ -69,7 +69,8 @@ impl Orchestrator {
             return self.seize(operation, &topology, lost).await;
         }
         if !promotion.slots.is_empty() {
-            return self.begin(Kind::Promote { promotion }, key, request).await;
+            let kind = Kind::Promote { promotion: Box::new(promotion) };
+            return self.begin(kind, key, request).await;
         }
         let service = self.service().await?;
         if service.state != ServiceState::Running {
@@ -193,9 +194,10 @@ impl Orchestrator {
                     if failures < FAILURES_MAX {
                         continue;
                     }
-                    match &error {
-                        OrchestratorError::Failover(error) => in_public(error),
-                        other => other.to_string(),
+                    if let OrchestratorError::Failover(error) = &error {
+                        in_public(error)
+                    } else {
+                        error.to_string()
                     }
                 }
             };
@@ -236,7 +238,8 @@ impl Orchestrator {
     ) -> Result<Operation> {
         let random = u128::from(getrandom::u64()?) << 64 | u128::from(getrandom::u64()?);
         let (id, now) = (operation::id(key, random), self.store.clock().wall_ms());
-        Ok(Operation::new(id, Kind::Promote { promotion }, self.frontends.id(), now, request))
+        let kind = Kind::Promote { promotion: Box::new(promotion) };
+        Ok(Operation::new(id, kind, self.frontends.id(), now, request))
     }
 
     /// Writes an operation down that has ended.
@@ -299,10 +302,9 @@ fn warning(name: &str, few: Option<&FailoverError>, upto: Option<Version>) -> St
 
 /// An error as operators are told of it.
 fn in_public(error: &FailoverError) -> String {
-    match error {
-        FailoverError::Partition { name, source } => {
-            format!("partition `{name}`: {}", source.in_public())
-        }
-        other => other.to_string(),
+    if let FailoverError::Partition { name, source } = error {
+        format!("partition `{name}`: {}", source.in_public())
+    } else {
+        error.to_string()
     }
 }

@@ -278,10 +278,9 @@ mod tests {
 
     /// Carries out what is next, and returns what stands then.
     fn step(topology: &Topology, promotion: &Promotion) -> Topology {
-        match promotion.next(topology) {
-            Next::Move(moved) => topology.promote(&moved, topology.epoch().next()).unwrap(),
-            other => panic!("{other:?}"),
-        }
+        let next = promotion.next(topology);
+        let Next::Move(moved) = next else { panic!("{next:?}") };
+        topology.promote(&moved, topology.epoch().next()).unwrap()
     }
 
     #[test]
@@ -349,10 +348,9 @@ mod tests {
         let promotion = plan(&topology, &wish("b", Share::Only)).unwrap();
         let upto = crate::version::Version::ZERO;
         let taken = topology.take_over(A, C, upto, topology.epoch().next()).unwrap();
-        match promotion.next(&taken) {
-            Next::Overtaken(why) => assert!(why.contains("`c` has taken"), "{why}"),
-            other => panic!("{other:?}"),
-        }
+        let next = promotion.next(&taken);
+        let Next::Overtaken(why) = next else { panic!("{next:?}") };
+        assert!(why.contains("`c` has taken"), "{why}");
         // By who was to have them anyway: done.
         let taken = topology.take_over(A, B, upto, topology.epoch().next()).unwrap();
         assert_eq!(promotion.next(&taken), Next::Done);

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::browser::Browser;
-use super::process::Service;
+use super::process::{Service, until};
 
 /// Rounds come when they are asked for and else not.
 const QUIET: [(&str, &str); 2] =
@@ -55,6 +55,7 @@ fn the_console_shows_the_partitions_and_asks_before_it_acts() {
 fn slots_are_given_to_another_master_from_the_console() {
     let folder = tempfile::tempdir().unwrap();
     let environment = [
+        ("DATASTORE__SERVER__HEARTBEAT", "200ms"),
         ("DATASTORE__SCALING__ENABLED", "true"),
         ("DATASTORE__SCALING__DRY_RUN", "true"),
         ("DATASTORE__SCALING__WINDOW", "1s"),
@@ -64,6 +65,11 @@ fn slots_are_given_to_another_master_from_the_console() {
         service.connect().put(&format!("/bucket/key{n}"), b"value");
     }
     let topology = || service.connect().get("/admin/topology").json();
+    // Before the promotion: after it nothing is decided for a while.
+    until("it was decided that copies are wanted", || {
+        let told = service.connect().get("/admin/decisions").json();
+        told["decisions"].as_array().is_some_and(|decisions| !decisions.is_empty())
+    });
     let row = |name: &str| {
         format!(
             "[...document.querySelectorAll('#partitions tbody tr')]
