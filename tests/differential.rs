@@ -205,6 +205,7 @@ impl World {
             Err(Refusal::SourceBelowFloor { .. }) => Some("source below floor"),
             Err(Refusal::BelowFloor { .. }) => Some("below floor"),
             Err(Refusal::Reseeding) => Some("reseeding"),
+            Err(Refusal::Made) => Some("made already"),
             Err(Refusal::Outbid { .. } | Refusal::OtherIncarnation) => None,
             Err(Refusal::RunEnded | Refusal::SequenceExhausted | Refusal::Empty) => None,
         });
@@ -399,7 +400,10 @@ impl World {
             self.pairs[at].ask(&"set aside", |partition| partition.set_aside()).unwrap();
         }
         let begin = self.reseed_with(at, ReseedNumber(0), ReseedStep::Begin);
-        let Ok(number) = begin else { return };
+        let number = match begin {
+            Ok(number) => number,
+            Err(refusal) => return self.saw(Err::<(), _>(refusal), |()| None),
+        };
         let noted = self.pairs[source].status().vector;
         let mut after: Option<Key> = None;
         loop {
@@ -510,6 +514,7 @@ fn engines_agree(other: &Other, seeds: impl Iterator<Item = u64>) {
         "push",
         "reseeded",
         "reseeding",
+        "made already",
         "rows applied",
         "source below floor",
         "tombstones collected",

@@ -333,11 +333,6 @@ impl Orchestrator {
         &self.frontends
     }
 
-    /// This front end's part in who owns what.
-    pub const fn ownership(&self) -> &Arc<Ownership> {
-        &self.ownership
-    }
-
     /// Tells the service to end: all front ends drain.
     pub async fn shut_down(&self) -> Result<Service> {
         let service = self.change(|service, now| Ok(service.shut_down(now)?)).await?.0;

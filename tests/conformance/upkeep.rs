@@ -6,7 +6,7 @@ use std::time::Duration;
 use datastore::partition::upkeep::{
     ConflictPlace, Expired, Inspected, Repair, Repaired, Stride, Sum, fingerprint_of,
 };
-use datastore::partition::{Found, Get, PartitionError, Refusal, ReseedNumber, ReseedStep, Trim};
+use datastore::partition::{Found, Get, PartitionError, Refusal, Trim};
 use datastore::record::{Body, Key, Record, Space};
 use datastore::version::{Epoch, PartitionId};
 use datastore::write::{Change, Condition, Expected, Outcome, Write};

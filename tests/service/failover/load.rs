@@ -123,13 +123,18 @@ impl Fronts {
 
     /// A connection to the `nth`, or to any other one.
     pub fn open(&self, nth: usize) -> Option<Connection> {
+        self.open_at(nth).map(|(_, connection)| connection)
+    }
+
+    /// The same, and to which one.
+    fn open_at(&self, nth: usize) -> Option<(usize, Connection)> {
         let all = self.lock().clone();
-        (0..all.len()).find_map(|n| Connection::open(all[(nth + n) % all.len()]).ok())
+        (nth..nth + all.len()).find_map(|n| Some((n, Connection::open(all[n % all.len()]).ok()?)))
     }
 
     /// The same for one of many clients, who do not ask without a pause.
-    fn open_patiently(&self, nth: usize) -> Option<Connection> {
-        let opened = self.open(nth);
+    fn open_patiently(&self, nth: usize) -> Option<(usize, Connection)> {
+        let opened = self.open_at(nth);
         if opened.is_none() {
             drop(self.changed.wait_timeout(self.lock(), LOOK));
         }
@@ -208,9 +213,8 @@ impl Told {
             let key = format!("w{round:010}-{writer:02}-{n}");
             let target = format!("/bucket/{key}{query}");
             let mut asked = connection.take().or_else(|| fronts.open_patiently(n));
-            let answer = asked
-                .as_mut()
-                .and_then(|connection| connection.request("PUT", &target, &[], b"v").ok());
+            let answer =
+                asked.as_mut().and_then(|(_, asked)| asked.request("PUT", &target, &[], b"v").ok());
             if let Some(answer) = answer {
                 connection = asked;
                 if matches!(answer.status, 201 | 204) {
@@ -235,27 +239,21 @@ impl Told {
         assert!(locked(&self.versions).insert(given.clone()), "given twice: {given:?}");
     }
 
-    /// Reads one key again and again, wherever it may be had: every second answer counts.
+    /// Reads one key again and again: where a front end does not serve it, once more at the next
+    /// one, whose answer counts.
     fn read(&self, fronts: &Fronts, reader: usize) {
-        let mut connection = None;
-        for n in reader.. {
-            if self.ends() {
-                return;
-            }
+        let (mut connection, mut nth) = (None, reader);
+        while !self.ends() {
             let mut is_forgiven = self.outage.load(Ordering::SeqCst);
             let mut statuses = Vec::new();
-            for attempt in 0..2 {
-                let mut asked = connection.take().or_else(|| fronts.open_patiently(n + attempt));
-                let answer = asked
-                    .as_mut()
-                    .and_then(|asked| asked.request("GET", "/bucket/first", &[], b"").ok());
+            while statuses.len() < 2 && statuses.last() != Some(&Some(200)) {
+                let mut asked = connection.take().or_else(|| fronts.open_patiently(nth));
+                let answer = asked.as_mut().and_then(|(at, asked)| {
+                    nth = *at + 1;
+                    asked.request("GET", "/bucket/first", &[], b"").ok()
+                });
                 statuses.push(answer.as_ref().map(|answer| answer.status));
-                if answer.is_some() {
-                    connection = asked;
-                }
-                if statuses.last() == Some(&Some(200)) {
-                    break;
-                }
+                connection = asked.filter(|_| statuses.last() == Some(&Some(200)));
             }
             is_forgiven |= self.outage.load(Ordering::SeqCst);
             if is_forgiven {
