@@ -68,8 +68,8 @@ pub fn begin_restored(
 }
 
 /// The partitions under the ids that they had in the set of the backup, whoever was retired there
-/// left out. All of its voters have to be configured, those too that were added while it was served:
-/// the new set counts on them.
+/// left out. All of its voters have to be configured, those too that were added while it was
+/// served: the new set counts on them.
 fn as_stored(
     looks: &mut Vec<Look<'_>>,
     stored: &Topology,

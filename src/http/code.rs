@@ -306,79 +306,21 @@ impl Code {
     }
 
     /// After how many seconds the request may be repeated without a second thought; `None` where
-    /// repeating it would not help, or might do harm.
+    /// repeating it would not help, or might do harm: what nobody has thought of is not repeated.
     pub const fn retry_after_secs(self) -> Option<u32> {
-        match self {
-            Self::Overloaded
-            | Self::NotWritten
-            | Self::TooStale
-            | Self::Unavailable
-            | Self::DeadlinePassed => Some(1),
-            // Long enough for a balancer to have noticed, or for a restart.
-            Self::Stopping => Some(5),
-            Self::BadPath
-            | Self::KeyEmpty
-            | Self::KeyTooLong
-            | Self::KeyUnreachable
-            | Self::BadQuery
-            | Self::UnknownParameter
-            | Self::RepeatedParameter
-            | Self::BadParameter
-            | Self::UnknownPartition
-            | Self::BadAccept
-            | Self::BadCondition
-            | Self::BadSession
-            | Self::BadPosition
-            | Self::BadContentType
-            | Self::BadBody
-            | Self::BadPatch
-            | Self::BadBatch
-            | Self::BadHost
-            | Self::CrossSite
-            | Self::NotFound
-            | Self::UnknownSubscription
-            | Self::UnknownPath
-            | Self::MethodNotAllowed
-            | Self::NotAcceptable
-            | Self::Unmergeable
-            | Self::PositionBehind
-            | Self::Reset
-            | Self::BodyTimeout
-            | Self::PreconditionFailed
-            | Self::ValueTooLarge
-            | Self::UnsupportedMediaType
-            | Self::BatchFull
-            | Self::UnsupportedBatch
-            | Self::UnsupportedPatch
-            | Self::UnsupportedContentEncoding
-            | Self::UnknownHost
-            | Self::OutcomeUnknown
-            | Self::AckUnmet
-            | Self::WrongState
-            | Self::UnknownCopy
-            | Self::NotACopy
-            | Self::NameTaken
-            | Self::TooManyVoters
-            | Self::LastPartition
-            | Self::NoStandby
-            | Self::TooManyCopies
-            | Self::BadPartition
-            | Self::NoKeyFile
-            | Self::ChaosDisabled
-            | Self::NoServer
-            | Self::EpochMoved
-            | Self::NotAVoter
-            | Self::HoldsNoData
-            | Self::NotActive
-            | Self::MasterAway
-            | Self::WhichMaster
-            | Self::BadPromotion
-            | Self::NoMajority
-            | Self::KeyReused
-            | Self::BadKey
-            | Self::Unconfirmed
-            | Self::SessionLost => None,
+        // Long enough for a balancer to have noticed, or for a restart.
+        if matches!(self, Self::Stopping) {
+            return Some(5);
         }
+        let passes = matches!(
+            self,
+            Self::Overloaded
+                | Self::NotWritten
+                | Self::TooStale
+                | Self::Unavailable
+                | Self::DeadlinePassed
+        );
+        if passes { Some(1) } else { None }
     }
 }
 

@@ -15,16 +15,15 @@
 //! | it owns none | the last change is settled; it is retired |
 //! | it is retired | that is settled; what it alone holds goes to the ledger, and it is emptied |
 //!
-//! What fails is tried again for a while ([`FAILURES_MAX`]): partitions come back, and others change
-//! the topology, too. One that cannot be made is taken back: it never counted. The database of a
-//! voter that was lost cannot be emptied when that is retired; a record says so, and every front end
-//! tries it again until it is done.
+//! What fails is tried again for a while ([`FAILURES_MAX`]): partitions come back, and others
+//! change the topology, too. One that cannot be made is taken back: it never counted. The database
+//! of a voter that was lost cannot be emptied when that is retired; a record says so, and every
+//! front end tries it again until it is done.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
-
-use std::collections::BTreeSet;
 
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{MissedTickBehavior, interval};
@@ -44,7 +43,7 @@ use crate::store::Store;
 use crate::sync::round::chain;
 use crate::topology::change::Joining;
 use crate::topology::slots::moves;
-use crate::topology::{State, Topology, Voter};
+use crate::topology::{Role, State, Topology, Voter};
 use crate::version::PartitionId;
 
 /// So many failures in a row, and a step is given up: half a minute, which is longer than a
@@ -184,15 +183,15 @@ impl Errand {
         self.opener.database(&Voter {
             id: PartitionId(0),
             name: new.name.clone(),
-            role: crate::topology::Role::Replica,
+            role: Role::Replica,
             state: State::Joining,
             acceptor: new.acceptor,
             address: Some(new.address.clone()),
         })
     }
 
-    /// From whom a voter is made: from one that masters nothing, where there is one; after a failure
-    /// from another one.
+    /// From whom a voter is made: from one that masters nothing, where there is one; after a
+    /// failure from another one.
     fn source(&self, topology: &Topology) -> Option<PartitionId> {
         let active = topology.data_voters().filter(|voter| voter.state == State::Active);
         let mut able: Vec<PartitionId> = active.map(|voter| voter.id).collect();

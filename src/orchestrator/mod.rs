@@ -10,12 +10,11 @@
 //!
 //! Read copies are kept in the same way: a record each ([`copies`]), which every front end follows
 //! ([`fleet`]) and operations change ([`changes`]); their databases come from [`provisioner`]s. How
-//! many there are to be follows the reads, if that is wanted ([`scaling`], [`policy`],
-//! [`mod@plan`]). Who takes which writes is changed by promotions ([`promote`], [`promotion`]). What
-//! was decided about any of it can be asked for ([`decisions`]).
+//! many there are to be follows the reads, if that is wanted ([`scaling`], [`policy`]).
 //!
-//! Voters are kept in the topology: operations change that ([`voters`], [`membership`]), and every
-//! front end opens and closes voters as it says ([`crate::roster`]).
+//! Voters are kept in the topology: operations change that ([`voters`], [`membership`], [`promote`],
+//! [`promotion`]), and every front end opens and closes voters as it says ([`crate::roster`]). A
+//! [`mod@plan`] tells before, and [`decisions`] afterwards.
 //!
 //! # States
 //!

@@ -1,10 +1,10 @@
 //! From where a voter's database is to the voter as this front end has it open.
 //!
-//! The configuration says how the databases are reached that it names, the topology says it of those
-//! that were added while the service ran, with the password sealed ([`crate::secret`]). Where both
-//! name one database, the configuration counts: a password is changed there. Where the same name
-//! leads to two, the topology counts: the configured one was the database of a partition that was
-//! retired since.
+//! The configuration says how the databases are reached that it names, the topology says it of
+//! those that were added while the service ran, with the password sealed ([`crate::secret`]). Where
+//! both name one database, the configuration counts: a password is changed there. Where the same
+//! name leads to two, the topology counts: the configured one was the database of a partition that
+//! was retired since.
 //!
 //! Nothing is connected to here. Whoever connects later goes through [`Checked`]: what a URL leads
 //! to may have changed.
@@ -41,8 +41,8 @@ use crate::version::{RunId, SetId};
 const PACKET_BYTES_BESIDE: usize = 64 << 10;
 
 /// How the register and changes of ownership reach a partition: sooner at the end of their patience
-/// than requests are, so that one that hangs keeps nobody from being replaced. A page of a drain has
-/// to come within this.
+/// than requests are, so that one that hangs keeps nobody from being replaced. A page of a drain
+/// has to come within this.
 const WAY_PATIENCE: Patience = Patience {
     connect: Duration::from_secs(1),
     answer: Duration::from_secs(3),

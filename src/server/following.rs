@@ -1,6 +1,5 @@
-//! What keeps followers and other front ends told, looks at the logs and heartbeats, opens and closes
-//! voters as the topology says, and what does this front end's part of what the service is told to
-//! do.
+//! What keeps followers and other front ends told, looks at the logs and heartbeats, opens and
+//! closes voters as the topology says, and does this front end's part of what the service is told.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -20,7 +20,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::dev::ServerHandle;
+use actix_web::dev::{Server, ServerHandle};
 use actix_web::{App, HttpServer};
 use arc_swap::ArcSwap;
 use tokio::time::interval;
@@ -180,17 +180,8 @@ async fn run(
         limits(&config),
         HostPolicy::new(&[address], &config.server.hosts)?,
         Arc::clone(&draining),
-    )
-    .configured_as(drivers(&config));
-    sockets::allow_many();
-    let server = HttpServer::new(move || App::new().configure(|cfg| pieces.configure(cfg)))
-        .disable_signals()
-        // Answers are written whole: waiting for the client's acknowledgement only delays the end.
-        .tcp_nodelay(true)
-        .on_connect(sockets::bound)
-        .shutdown_timeout(shutdown::grace_seconds(&config.server))
-        .listen(listener)?
-        .run();
+    );
+    let server = answering(pieces.configured_as(drivers(&config)), listener, &config.server)?;
     let (signals, heartbeat) = (Signals::listen()?, config.server.heartbeat);
     let handle = server.handle();
     end_when_told(signals, &orchestrator, &store, config.server, draining, handle);
@@ -226,6 +217,19 @@ async fn run(
     drop((store, sync, upkeep, ownership));
     info!("stopped");
     Ok(())
+}
+
+/// Answers requests from here on.
+fn answering(pieces: Pieces, listener: TcpListener, config: &ServerConfig) -> io::Result<Server> {
+    sockets::allow_many();
+    let server = HttpServer::new(move || App::new().configure(|cfg| pieces.configure(cfg)))
+        .disable_signals()
+        // Answers are written whole: waiting for the client's acknowledgement only delays the end.
+        .tcp_nodelay(true)
+        .on_connect(sockets::bound)
+        .shutdown_timeout(shutdown::grace_seconds(config))
+        .listen(listener)?;
+    Ok(server.run())
 }
 
 /// What whoever has started this should know of the set.
@@ -296,13 +300,8 @@ fn start(
         Round::start(members, Arc::clone(&topology), Arc::clone(clock), config.sync.log_retention)?;
     let sync = Arc::new(SyncJob::start(round)?);
     let (members, history) = (opened.members(), Arc::clone(&opened.history));
-    let upkeep = Upkeep::start(
-        members,
-        Arc::clone(&topology),
-        Arc::clone(clock),
-        history,
-        config.sync.ledger_retention,
-    )?;
+    let (kept, time) = (config.sync.ledger_retention, Arc::clone(clock));
+    let upkeep = Upkeep::start(members, Arc::clone(&topology), time, history, kept)?;
     let followers_max = config.server.followers_max;
     let feed = Arc::new(Feed::start(FeedParts {
         set: opened.set.set,
@@ -337,25 +336,32 @@ fn start(
         feed,
         clock: Arc::clone(clock),
     })?;
-    let (upkeep, frontends) = (Arc::new(upkeep), Arc::new(frontends));
     let parts = RosterParts {
-        store: Arc::clone(&store),
-        sync: Arc::clone(&sync),
-        upkeep: Arc::clone(&upkeep),
-        frontends: Arc::clone(&frontends),
-        ownership: Arc::clone(&ownership),
+        store,
+        sync,
+        upkeep: Arc::new(upkeep),
+        frontends: Arc::new(frontends),
+        ownership,
         opener: Arc::clone(&opened.opener),
     };
-    let roster = Arc::new(Roster::new(parts, opened.voters()));
+    Ok(orchestrated(parts, opened.voters(), config))
+}
+
+/// Starts what follows the voters, and the orchestrator.
+fn orchestrated(parts: RosterParts, voters: Vec<Serving>, config: &Config) -> Parts {
+    let (store, sync) = (Arc::clone(&parts.store), Arc::clone(&parts.sync));
+    let (upkeep, frontends) = (Arc::clone(&parts.upkeep), Arc::clone(&parts.frontends));
+    let ownership = Arc::clone(&parts.ownership);
+    let roster = Arc::new(Roster::new(parts, voters));
     let orchestrator = Arc::new(Orchestrator::new(OrchestratorParts {
         store: Arc::clone(&store),
         sync: Arc::clone(&sync),
         frontends,
-        ownership: Arc::clone(&ownership),
+        ownership,
         roster: Arc::clone(&roster),
         settings: Settings::of(config),
     }));
-    Ok(Parts { store, sync, upkeep, orchestrator, roster })
+    Parts { store, sync, upkeep, orchestrator, roster }
 }
 
 /// This front end's part in who owns what, with the topology as a quorum tells it, if one answers.

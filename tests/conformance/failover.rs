@@ -479,7 +479,7 @@ fn a_cut_goes_once_nobody_needs_it(kind: Kind) {
     assert!(first.is_some(), "the late row still stands where it was written");
     assert_eq!(ledger_of(&mut three.homes[0]), []);
     round(&mut three, &taken);
-    assert_eq!(ledger_of(&mut three.homes[0]), [late.clone()], "LOSS-1");
+    assert_eq!(ledger_of(&mut three.homes[0]), std::slice::from_ref(&late), "LOSS-1");
     let mut first = look(&mut three, first.as_ref()).unwrap();
     for _ in 0..2 {
         // Whatever goes on meanwhile.

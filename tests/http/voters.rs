@@ -1,5 +1,5 @@
-//! Voters that join and leave while the service runs, each operation also where its driver has ended
-//! anywhere in between.
+//! Voters that join and leave while the service runs, each operation also where its driver has
+//! ended anywhere in between.
 
 use std::sync::Arc;
 

@@ -192,8 +192,8 @@ fn ledger(service: &Service) -> Vec<String> {
     all.map(|one| one["key"].as_str().unwrap().to_owned()).collect()
 }
 
-/// Everything is equal at these partitions, and has what was acknowledged: what its master alone had
-/// acknowledged may be in the ledger instead.
+/// Everything is equal at these partitions, and has what was acknowledged: what its master alone
+/// had acknowledged may be in the ledger instead.
 fn check(service: &Service, partitions: &[&str], told: &BTreeMap<String, bool>) {
     service.sync();
     let first = rows(service, partitions[0]);
@@ -269,9 +269,17 @@ fn voters_join_and_leave_under_load_and_later_front_ends_follow() {
     let output = run(command.arg("init").envs(environment.clone()));
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.contains("was founded before") && said.contains("voter_4"), "{output:?}");
-    // Without the key it serves from the others, and says whom it cannot open.
-    std::fs::write(folder.path().join("key"), "another").unwrap();
-    let blind = front_end(folder.path(), &environment);
+    without_the_key(folder.path(), &environment);
+    fronts.iter_mut().for_each(|front| front.signal("TERM"));
+    for front in fronts {
+        assert!(front.wait().0.success());
+    }
+}
+
+/// A front end with another key serves from the others, and says whom it cannot open.
+fn without_the_key(folder: &Path, environment: &[(String, String)]) {
+    std::fs::write(folder.join("key"), "another").unwrap();
+    let blind = front_end(folder, environment);
     let (status, ready) = ask(&blind, "GET", "/readyz", "");
     let named: Vec<&str> = ready["degraded"]
         .as_array()
@@ -282,10 +290,6 @@ fn voters_join_and_leave_under_load_and_later_front_ends_follow() {
     assert!(status == 200 && named.contains(&"voter_4"), "{ready}");
     assert_eq!(blind.connect().get("/bucket/late").status, 200);
     blind.stop();
-    fronts.iter_mut().for_each(|front| front.signal("TERM"));
-    for front in fronts {
-        assert!(front.wait().0.success());
-    }
 }
 
 /// A lost master is taken over from, removed, and replaced, while the front end that drives this is

@@ -1,11 +1,11 @@
 //! The protocol under attack: the project's own code over simulated servers, one seed a history.
 //!
 //! A history has two to four voters, at times a witness or two, a read copy, two or three front
-//! ends and a few keys; slots change hands, planned and not, voters come and go, and one may be lost
-//! for ever. Every operation (a lane's batch, a push, a pass, a trim, a reseed, a session read, a
-//! feed page, a takeover) is a coroutine that runs the functions of `src/` and may be stopped before
-//! any transaction and between the moment a commit is visible and the moment it is durable, resumed
-//! much later, or killed there. Servers crash and lose what was visible but not durable; front ends
+//! ends and a few keys; slots change hands, planned and not, voters come and go, and one may be
+//! lost for ever. Every operation (a lane's batch, a push, a pass, a trim, a reseed, a session
+//! read, a feed page, a takeover) is a coroutine that runs the functions of `src/` and may be
+//! stopped before any transaction and between the moment a commit is visible and the moment it is
+//! durable, resumed much later, or killed there. Servers crash and lose what was visible but not durable; front ends
 //! are cut off from servers.
 //!
 //! What counts as failure:

@@ -42,7 +42,7 @@ fn every_hole_opens_without_its_rule() {
     assert!(unnoticed.is_empty(), "nobody noticed the absence of {unnoticed:?}");
 }
 
-/// What a takeover, or the register, must not leave out: each is caught in every history of its own.
+/// What a takeover, or the register, must not leave out: each is caught in its own history.
 #[rstest]
 #[case::no_fence(Rule::FenceFirst)]
 #[case::promotion_without_catching_up(Rule::CatchUp)]

@@ -44,8 +44,8 @@ fn h12_witnesses_hold_nothing(s: &mut Script) {
     s.cut(0, &[]);
 }
 
-/// C masters the keys; one of them is held by C and A alone, by a majority. Then A is retired, while
-/// it is away.
+/// C masters the keys; one of them is held by C and A alone, by a majority. Then A is retired,
+/// while it is away.
 fn majority_with_a_retired_one(s: &mut Script, witnesses: usize) {
     *s = Script::with_witnesses(witnesses);
     hand_over(s, A, C);
