@@ -187,9 +187,15 @@ fn rows(service: &Service, partition: &str) -> BTreeMap<String, String> {
 
 /// The keys of the ledger.
 fn ledger(service: &Service) -> Vec<String> {
-    let (_, page) = ask(service, "GET", "/admin/conflicts?limit=1000", "");
-    let all = page["conflicts"].as_array().unwrap().iter();
-    all.map(|one| one["key"].as_str().unwrap().to_owned()).collect()
+    let mut next = Some("/admin/conflicts?limit=100".to_owned());
+    let mut keys = Vec::new();
+    while let Some(target) = next {
+        let (_, page) = ask(service, "GET", &target, "");
+        let all = page["conflicts"].as_array().unwrap().iter();
+        keys.extend(all.map(|one| one["key"].as_str().unwrap().to_owned()));
+        next = page["next"].as_str().map(str::to_owned);
+    }
+    keys
 }
 
 /// Everything is equal at these partitions, and has what was acknowledged: what its master alone
