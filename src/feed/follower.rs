@@ -132,7 +132,7 @@ impl Follower {
             // Before looking, so that what comes while we look wakes us again.
             self.changes.mark_unchanged();
             let step = match self.position.clone() {
-                Position::Tail(vector) if self.feed.hub().is_gone(&vector) => Some(self.reset()),
+                position if self.feed.hub().is_gone(&position) => Some(self.reset()),
                 Position::Tail(vector) => self.tail(vector).await,
                 Position::Start | Position::Snapshot { .. } => self.snapshot().await,
             };

@@ -35,6 +35,14 @@ impl Position {
         }
     }
 
+    /// What whoever gives the next page has to cover; nothing before the first.
+    pub const fn within(&self) -> Option<&Vector> {
+        match self {
+            Self::Start => None,
+            Self::Snapshot { vector, .. } | Self::Tail(vector) => Some(vector),
+        }
+    }
+
     /// Whether whoever has come here has come as far as `other`, too.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {

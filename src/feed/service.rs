@@ -146,9 +146,10 @@ impl Hub {
         }
     }
 
-    /// Whether whoever stands here has seen what nobody has any more.
-    pub(super) fn is_gone(&self, position: &Vector) -> bool {
-        lock(&self.gone).iter().any(|gone| gone.takes(position))
+    /// Whether whoever stands here has seen what nobody has any more: nobody would cover it again.
+    pub(super) fn is_gone(&self, position: &Position) -> bool {
+        let Some(vector) = position.within() else { return false };
+        lock(&self.gone).iter().any(|gone| gone.takes(vector))
     }
 
     pub(super) fn is_followed(&self) -> bool {
@@ -429,14 +430,14 @@ impl Feed {
         prefix: &Bytes,
         limits: PageLimits,
     ) -> Result<Paged, FeedFailure> {
+        if self.hub.is_gone(position) {
+            return Err(FeedFailure::Reset);
+        }
         let Position::Tail(vector) = position else {
             let page = self.snapshot(position, prefix, limits).await?;
             let batch = Batch::of(page.rows);
             return Ok(Paged { batch, next: page.next, more: true });
         };
-        if self.hub.is_gone(vector) {
-            return Err(FeedFailure::Reset);
-        }
         let (mut next, mut left, mut more) = (vector.clone(), limits, false);
         let (mut rows, mut failure, mut read) = (Vec::new(), None, 0);
         for origin in self.origins_above(vector) {

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use actix_web::http::Method;
 use actix_web::http::header::ACCEPT;
 use actix_web::test::TestRequest;
-use datastore::feed::{Kind as FollowerKind, Mark, Position};
+use datastore::feed::{Gone, Kind as FollowerKind, Mark, Position};
 use datastore::record::{Key, Space};
-use datastore::version::SetId;
+use datastore::version::{PartitionId, SetId, Version};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -486,6 +486,24 @@ async fn there_are_so_many_followers_and_no_more() {
     assert!(!refused.header("retry-after").is_empty());
     drop(followers);
     Stream::open(&front, "since=now").await.heartbeat().await;
+}
+
+/// Who is in the middle of a snapshot when what it began with is lost is told, as who follows is:
+/// nobody would ever give it the rest.
+#[actix_web::test]
+async fn a_snapshot_of_what_nobody_has_any_more_begins_again() {
+    let front = Front::new();
+    for key in ["a", "b", "c"] {
+        front.ask(put(&format!("/bucket/{key}")).set_payload("v")).await;
+    }
+    let first = page(&front, "since=0&limit=1").await;
+    assert_eq!(first["more"], true, "{first}");
+    let since = first["next"].as_str().unwrap();
+    let gone = |id| Gone { origin: PartitionId(id), above: Version::ZERO, below: None };
+    front.feed.lose((1..4).map(gone).collect());
+    front.get(&format!("/changes?since={since}")).await.assert_problem(410, "reset");
+    let mut stream = Stream::again(&front, "since=0", since).await;
+    assert_eq!(stream.next().await.event, "reset");
 }
 
 #[actix_web::test]

@@ -374,7 +374,15 @@ impl World {
             let (version, origin) = (write.row.version, write.row.origin);
             let holds = match state.rows().get(key) {
                 Some(row) => row.version >= version,
-                None => write.row.is_tombstone() && version <= status.floors.get(origin),
+                None => {
+                    let buried = |later: &Written| later.row.is_tombstone();
+                    let collected = version <= status.floors.get(origin);
+                    // What a hand has damaged gives way to what the key's master has: nothing,
+                    // where that has buried it since and collected the tombstone.
+                    let mended = self.tampered.contains(key);
+                    buried(write) && collected
+                        || mended && self.ledger.later(&write.row).any(buried)
+                }
             };
             if !holds {
                 let has = state.rows().get(key);
@@ -456,7 +464,9 @@ impl World {
     fn check_deletes(&mut self, id: PartitionId, state: &State) {
         let mut undone = Vec::new();
         for write in self.ledger.writes.values() {
-            if !write.acknowledged || !write.row.is_tombstone() {
+            // What its master alone had acknowledged is lost with it.
+            let is_gone = self.lost == Some(write.row.origin) && !write.by_majority;
+            if !write.acknowledged || !write.row.is_tombstone() || is_gone {
                 continue;
             }
             let row = state.rows().get(&write.row.key).filter(|row| !row.is_tombstone());

@@ -66,8 +66,9 @@ pub fn setup(seed: u64) -> Setup {
         witnesses: 0,
         fronts: rng.usize(2..4),
         keys: rng.usize(8..33),
+        calm: false,
     };
-    Setup { witnesses: [0, 0, 0, 1, 2][rng.usize(..5)], ..setup }
+    Setup { witnesses: [0, 0, 0, 1, 2][rng.usize(..5)], calm: rng.u8(..3) == 0, ..setup }
 }
 
 /// Runs the history of `seed`.

@@ -38,7 +38,7 @@ impl Script {
 
     /// With witnesses, which come after C.
     pub fn with_witnesses(witnesses: usize) -> Self {
-        let setup = Setup { masters: 2, replicas: 1, witnesses, fronts: 2, keys: 4 };
+        let setup = Setup { masters: 2, replicas: 1, witnesses, fronts: 2, keys: 4, calm: true };
         let world = Shared::new(1, setup, None, false);
         world.get().stops = 100;
         world.get().pooled = Some(false);

@@ -522,9 +522,7 @@ pub fn follow(net: &Net<'_>, nth: usize, target: PartitionId) {
         let selection = Selection { prefix: follower.prefix.clone(), origins };
         (follower.position.clone(), follower.turn, barriers, selection)
     };
-    if let Position::Tail(vector) = &position
-        && is_gone(net, vector)
-    {
+    if position.within().is_some_and(|vector| is_gone(net, vector)) {
         let mut world = net.world.get();
         let follower = &mut world.followers[nth];
         follower.turn += 1;

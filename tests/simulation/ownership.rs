@@ -69,9 +69,8 @@ fn learn(net: &Net<'_>, proposer: Proposer, document: &Topology, read_at: Durati
 
 /// Reads the register for the front end, if it has a quorum.
 pub fn refresh(net: &Net<'_>) -> bool {
-    // Scripts stop where partitions are written and read, not in between.
-    let scripted = net.world.get().scripted;
-    let mut reach = Net { yielder: net.yielder.filter(|_| !scripted), ..*net };
+    let calm = net.world.get().setup.calm;
+    let mut reach = Net { yielder: net.yielder.filter(|_| !calm), ..*net };
     let mut proposer = proposer(net);
     let began = net.world.get().age_clock();
     match proposer.read(&mut reach) {
@@ -249,7 +248,9 @@ impl World {
             all.push(Replacing::Settle);
         }
         let idle = register.data_voters().filter(|voter| register.slots_of(voter.id) == 0);
-        if register.data_voters().count() > 2 && register.previous().is_empty() {
+        // Whoever goes may have the only good copy of what a hand has changed.
+        let may_go = register.previous().is_empty() && self.tampered.is_empty();
+        if register.data_voters().count() > 2 && may_go {
             all.extend(idle.map(|voter| Replacing::Retire(voter.id)));
         }
         let returned = register.retired().iter().filter(|id| !self.server(**id).gone);

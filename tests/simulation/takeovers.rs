@@ -411,6 +411,18 @@ fn slot_moves_while_a_write_waits(s: &mut Script) {
     s.finish();
 }
 
+/// A follower is in the middle of a snapshot that began with what the lost master alone had.
+fn snapshot_of_a_lost_master(s: &mut Script) {
+    s.set(0, 0);
+    s.sync_voters(0);
+    s.set(0, 1);
+    s.world.get().entries_max = Some(1);
+    s.run(0, |net| operations::follow(net, 0, A));
+    s.cut(0, &[A]);
+    take_over(s, A);
+    s.world.get().lose_for_ever(A);
+}
+
 /// A write that names what it replaces, at the successor of a master that was lost.
 fn condition_over_a_takeover(s: &mut Script) {
     part(s);
@@ -444,5 +456,6 @@ pub const HOLES: &[Hole] = &[
     ("K9: rows", k9_write_under_newer_rows, &[Rule::ApplyRaise]),
     ("K9: voters", k9_trim_with_old_voters, &[Rule::TrimEpoch]),
     ("a slot moves away", slot_moves_while_a_write_waits, &[Rule::Route]),
+    ("a snapshot of a lost master", snapshot_of_a_lost_master, &[]),
     ("a condition over a takeover", condition_over_a_takeover, &[]),
 ];

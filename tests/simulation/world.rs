@@ -107,6 +107,9 @@ pub struct Setup {
     pub witnesses: usize,
     pub fronts: usize,
     pub keys: usize,
+    /// Whether a reading of the register stops nowhere: then more lanes are open, and more of what
+    /// is done under one topology comes to its end.
+    pub calm: bool,
 }
 
 impl Setup {
