@@ -51,6 +51,7 @@ use crate::orchestrator::settings::Settings;
 use crate::orchestrator::{Orchestrator, OrchestratorParts};
 use crate::partition::engine::EngineKind;
 use crate::roster::{Roster, RosterParts};
+use crate::store::answer::Serving;
 use crate::store::{Store, StoreParts};
 use crate::sync::round::{Round, chain};
 use crate::topology::Topology;
