@@ -14,8 +14,9 @@
 //!    the two met. Whatever was written since was written by somebody who had seen the late row:
 //!    that is history, and not lost.
 //!
-//! What was seen counts once it is durable. One that was retired gives nothing any more: of its
-//! cuts the second look alone tells.
+//! What was seen counts once it is durable. One that was retired gives nothing any more, and once
+//! its retirement is settled everybody has what any of them has of it: of its cuts the second look
+//! alone tells, and no cut goes before that.
 
 use super::FailoverError;
 use super::catch_up::durable;
@@ -42,7 +43,8 @@ pub fn drop_old(
     first: Option<&Look>,
 ) -> Result<(Topology, Option<Look>), FailoverError> {
     let base = proposer.read(reach)?;
-    if base.cuts().is_empty() {
+    let is_settled = base.previous().is_empty();
+    if base.cuts().is_empty() || !is_settled {
         return Ok((base, None));
     }
     let now = look(reach, &base)?;

@@ -227,7 +227,7 @@ impl Topology {
     }
 
     /// Drops the cuts whose late rows everybody has judged who stands at `covered` at least, and
-    /// those of retired origins, which give nothing any more.
+    /// those of retired origins, whose rows everybody has once that is settled.
     #[must_use]
     pub fn without_old_cuts(&self, covered: &Vector) -> Self {
         let is_old = |cut: &Cut| cut.is_old(covered) || self.retired.contains(&cut.origin);
