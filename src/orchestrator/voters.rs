@@ -121,9 +121,9 @@ impl Orchestrator {
         Ok(Some(self.begin(kind, key, request).await?))
     }
 
-    /// The records of retired voters whose databases are not empty yet.
+    /// The records of retired voters whose databases are not empty yet, by their masters.
     pub(super) async fn retired_records(&self) -> Result<Vec<Kept<RetiredRecord>>> {
-        Ok(kept::list(&self.store, PREFIX, false, LISTED_MAX).await?)
+        Ok(kept::list(&self.store, PREFIX, true, LISTED_MAX).await?)
     }
 
     fn name_of(&self, wanted: Option<&str>, topology: &Topology) -> Result<String> {

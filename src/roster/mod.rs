@@ -10,7 +10,8 @@
 //! A voter that cannot be opened here (its password was sealed with another key, say) keeps nobody
 //! from using the rest: it is told of by name ([`Roster::beside`]), in the log once, and tried
 //! again. So is a witness, which holds no data and so has neither lanes nor rounds: from time to
-//! time it is looked at whether it answers.
+//! time it is looked at whether it answers. One that joins is opened as soon as its database is its
+//! own.
 
 pub mod open;
 
@@ -38,6 +39,8 @@ use crate::version::PartitionId;
 const TICK: Duration = Duration::from_millis(100);
 /// How soon what could not be opened is tried again, and a witness looked at.
 const AGAIN: Duration = Duration::from_secs(5);
+/// How soon one that joins is looked at again: it is founded a moment later.
+const JOINING_AGAIN: Duration = Duration::from_millis(500);
 /// How long what was asked of a voter is waited for when it goes: above the deadline of any request
 /// but the most patient.
 const DRAIN_MAX: Duration = Duration::from_secs(30);
@@ -73,8 +76,10 @@ struct Seen {
     open: BTreeMap<PartitionId, Arc<str>>,
     /// What is wrong with those that have none.
     troubles: BTreeMap<PartitionId, Option<&'static str>>,
-    /// When those were last tried, or looked at.
-    tried_at: BTreeMap<PartitionId, Duration>,
+    /// When those were last tried, or looked at, and in which state.
+    tried_at: BTreeMap<PartitionId, (Duration, State)>,
+    /// Who of those that join has a database of its own.
+    founded: BTreeSet<PartitionId>,
 }
 
 impl Roster {
@@ -115,10 +120,12 @@ impl Roster {
             self.beside.lock().await.spawn(closing);
         }
         for voter in self.to_try(&topology) {
-            if voter.role.holds_data() {
+            let is_founded =
+                voter.state != State::Joining || self.seen().founded.contains(&voter.id);
+            if voter.role.holds_data() && is_founded {
                 note(&self.seen, voter, self.open(voter).err());
             } else {
-                let looked = self.look_at_witness(voter.clone());
+                let looked = self.look_at(voter.clone());
                 self.beside.lock().await.spawn(looked);
             }
         }
@@ -138,6 +145,7 @@ impl Roster {
         seen.open.retain(|id, _| !is_gone(id));
         seen.troubles.retain(|id, _| !is_gone(id));
         seen.tried_at.retain(|id, _| !is_gone(id));
+        seen.founded.retain(|id| !is_gone(id));
         drop(seen);
         // Those of before a change that is not settled are still asked for their votes.
         let asked = topology.voters().iter().chain(topology.previous()).map(|voter| voter.id);
@@ -150,14 +158,14 @@ impl Roster {
     fn to_try<'a>(&self, topology: &'a Topology) -> Vec<&'a Voter> {
         let (mut seen, now) = (self.seen(), self.parts.store.clock().monotonic());
         let voters = topology.voters().iter().filter(|voter| {
-            let is_due = seen.tried_at.get(&voter.id).is_none_or(|at| now >= *at + AGAIN);
-            // A witness that joins has no database of its own yet.
-            let is_there = voter.role.holds_data() || voter.state != State::Joining;
-            !seen.open.contains_key(&voter.id) && is_due && is_there
+            let again = if voter.state == State::Joining { JOINING_AGAIN } else { AGAIN };
+            let last = seen.tried_at.get(&voter.id);
+            let is_due = last.is_none_or(|(at, state)| *state != voter.state || now >= *at + again);
+            !seen.open.contains_key(&voter.id) && is_due
         });
         let voters: Vec<&Voter> = voters.collect();
         for voter in &voters {
-            seen.tried_at.insert(voter.id, now);
+            seen.tried_at.insert(voter.id, (now, voter.state));
         }
         voters
     }
@@ -198,8 +206,8 @@ impl Roster {
         }
     }
 
-    /// Whether a witness answers.
-    fn look_at_witness(&self, voter: Voter) -> impl Future<Output = ()> + use<> {
+    /// Whether a witness answers, and whether one that joins is founded.
+    fn look_at(&self, voter: Voter) -> impl Future<Output = ()> + use<> {
         let connect = self.parts.opener.connect(&voter);
         let seen = Arc::clone(&self.seen);
         async move {
@@ -207,8 +215,20 @@ impl Roster {
                 Ok(connect) => spawn_blocking(move || connect.connect().map(drop)).await,
                 Err(error) => return note(&seen, &voter, Some(error.into())),
             };
-            // A panic was reported when it happened.
-            note(&seen, &voter, looked.ok().and_then(Result::err).map(Trouble::from));
+            match looked {
+                Ok(Ok(())) if voter.state == State::Joining => {
+                    let mut seen = lock(&seen);
+                    seen.founded.insert(voter.id);
+                    seen.tried_at.remove(&voter.id);
+                }
+                // It is empty until it is founded: nothing is wrong with that.
+                Ok(Err(error)) if voter.state == State::Joining => {
+                    tracing::debug!(partition = %voter.name, %error, "is not founded yet");
+                }
+                Ok(looked) => note(&seen, &voter, looked.err().map(Trouble::from)),
+                // A panic was reported when it happened.
+                Err(_) => {}
+            }
         }
     }
 
