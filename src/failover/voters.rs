@@ -67,10 +67,6 @@ pub fn seed(
     (id, source): (PartitionId, PartitionId),
 ) -> Result<(), FailoverError> {
     let (target, source) = (known(topology, id)?, known(topology, source)?);
-    let standing = ask(reach, target, |partition| partition.status()).map_err(failed(target))?;
-    if !standing.reseeding {
-        return Ok(());
-    }
     // K9: from here on no floor is applied anywhere that does not wait for the new one.
     all_at(reach, topology)?;
     let mut result = Ok(());
