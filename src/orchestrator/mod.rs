@@ -12,9 +12,9 @@
 //! ([`fleet`]) and operations change ([`changes`]); their databases come from [`provisioner`]s. How
 //! many there are to be follows the reads, if that is wanted ([`scaling`], [`policy`]).
 //!
-//! Voters are kept in the topology: operations change that ([`voters`], [`membership`], [`promote`],
-//! [`promotion`]), and every front end opens and closes voters as it says ([`crate::roster`]). A
-//! [`mod@plan`] tells before, and [`decisions`] afterwards.
+//! Voters are kept in the topology: operations change that ([`voters`], [`membership`],
+//! [`promote`], [`promotion`]), and every front end opens and closes voters as it says
+//! ([`crate::roster`]). A [`mod@plan`] tells before, and [`decisions`] afterwards.
 //!
 //! # States
 //!

@@ -196,8 +196,17 @@ impl Round {
     /// are many.
     pub(super) fn note(&self, place: Place, change: impl FnOnce(&mut Row)) {
         let mut board = self.board();
-        let row = board.rows.entry(place).or_default();
-        change(row);
+        if self.is_known(place) {
+            change(board.rows.entry(place).or_default());
+        }
+    }
+
+    /// Whether something is to be told of a place: a pass may still have a page of one that takes
+    /// part no longer. Asked under the board's lock: whoever leaves is forgotten after that.
+    fn is_known(&self, (target, source): Place) -> bool {
+        let members = self.members.load();
+        let takes_part = |id: PartitionId| members.iter().any(|member| member.id == id);
+        takes_part(target) && source.is_none_or(takes_part)
     }
 
     /// Notes what went wrong at a place, or that nothing does.
@@ -205,6 +214,9 @@ impl Round {
         let at_ms = self.clock.wall_ms();
         let what = trouble.as_ref().map(|(what, _)| *what);
         let mut board = self.board();
+        if !self.is_known(place) {
+            return;
+        }
         let row = board.rows.entry(place).or_default();
         let before = std::mem::replace(&mut row.error, what);
         if let Some(what) = what {
@@ -287,4 +299,48 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Manual;
+    use crate::partition::{Partition, PartitionError};
+    use crate::topology::Role;
+
+    struct Away;
+
+    impl Connect for Away {
+        fn connect(&self) -> Result<Box<dyn Partition + Send>, PartitionError> {
+            Err(PartitionError::Unreachable("the cable is out".into()))
+        }
+    }
+
+    #[test]
+    fn of_whoever_has_left_nothing_is_told_any_more() {
+        let roles = ["a", "b"].map(|name| (name.to_owned(), Role::Master));
+        let topology = Topology::found(&roles.into_iter().collect()).unwrap();
+        let member = |id: u16, name: &str| Member {
+            id: PartitionId(id),
+            name: name.into(),
+            connect: Arc::new(Away),
+        };
+        let round = Round::start(
+            vec![member(1, "a"), member(2, "b")],
+            Arc::new(ArcSwap::from_pointee(topology)),
+            Arc::new(Manual::at(0)),
+            Duration::ZERO,
+        );
+        let round = round.unwrap();
+        let pair = (PartitionId(2), Some(PartitionId(1)));
+        let away = || Some(("unreachable", "the cable is out".to_owned()));
+        round.tell(pair, away());
+        assert_eq!(round.report().pairs.len(), 1);
+        round.remove(PartitionId(1));
+        round.forget(PartitionId(1));
+        // The pass that was under way comes to its end.
+        round.tell(pair, away());
+        round.note(pair, |row| row.rows = 1);
+        assert!(round.report().pairs.is_empty(), "{:?}", round.report().pairs);
+    }
 }

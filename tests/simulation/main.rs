@@ -5,8 +5,8 @@
 //! lost for ever. Every operation (a lane's batch, a push, a pass, a trim, a reseed, a session
 //! read, a feed page, a takeover) is a coroutine that runs the functions of `src/` and may be
 //! stopped before any transaction and between the moment a commit is visible and the moment it is
-//! durable, resumed much later, or killed there. Servers crash and lose what was visible but not durable; front ends
-//! are cut off from servers.
+//! durable, resumed much later, or killed there. Servers crash and lose what was visible but not
+//! durable; front ends are cut off from servers.
 //!
 //! What counts as failure:
 //!
