@@ -71,10 +71,10 @@ impl Watch {
         // Ends with this task: whoever aborts it ends the beats as well.
         let mut beats = JoinSet::<Arc<str>>::new();
         let mut beaten = BTreeSet::new();
-        let mut other = JoinSet::new();
+        let mut beside = JoinSet::new();
         if self.parts.config.enabled {
             let (store, ownership) = (Arc::clone(&self.parts.store), &self.parts.ownership);
-            other.spawn(cuts::tend(store, Arc::clone(ownership), self.parts.config.interval));
+            beside.spawn(cuts::tend(store, Arc::clone(ownership), self.parts.config.interval));
         }
         let mut ticks = every(self.parts.config.interval);
         loop {

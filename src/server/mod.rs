@@ -171,7 +171,6 @@ async fn run(
     say_what_is_odd(&opened.set);
     let Parts { store, sync, upkeep, orchestrator, roster } =
         start(&config, opened, copy, &clock, address)?;
-    let ownership = Arc::clone(roster.ownership());
     let draining = Arc::new(Draining::default());
     let pieces = Pieces::new(
         Arc::clone(&store),
@@ -195,7 +194,7 @@ async fn run(
     let watch = Arc::new(Watch::new(WatchParts {
         store: Arc::clone(&store),
         frontends: Arc::clone(orchestrator.frontends()),
-        ownership: Arc::clone(&ownership),
+        ownership: Arc::clone(roster.ownership()),
         config: config.orchestrator,
         heartbeat,
     }));
@@ -215,7 +214,7 @@ async fn run(
     shutdown::last_owner(&orchestrator).await;
     drop((orchestrator, roster));
     shutdown::last_owner(&store).await;
-    drop((store, sync, upkeep, ownership));
+    drop((store, sync, upkeep));
     info!("stopped");
     Ok(())
 }
