@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Read as _;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -83,15 +83,30 @@ fn a_full_disk_refuses_writes_loses_nothing_and_goes_on_with_room() {
 
 /// What a server with nothing in it takes, and room for some values.
 const SERVER_DISK_BYTES: u64 = 128 << 20;
+/// How far from what it shall leave a ballast may be.
+const BALLAST_SLACK_BYTES: u64 = 256 << 10;
 /// Takes all room that is left on a disk, but for so much, or all that others leave of it; returns
-/// where.
+/// where. A server that grows meanwhile gets back what it took of the room that shall be left.
 fn fill(server: &Server, left: u64) -> PathBuf {
     let ballast = server.beside_data("ballast");
-    let disk = nix::sys::statvfs::statvfs(ballast.parent().unwrap()).unwrap();
-    let free = disk.blocks_available() * disk.fragment_size();
+    let folder = ballast.parent().unwrap().to_owned();
+    let free = || {
+        let disk = nix::sys::statvfs::statvfs(&folder).unwrap();
+        disk.blocks_available() * disk.fragment_size()
+    };
     let mut file = fs::File::create(&ballast).unwrap();
-    let filled = std::io::copy(&mut std::io::repeat(0).take(free - left), &mut file);
-    assert!(filled.is_ok_and(|_| left > 0) || left == 0);
+    until("the disk is as full as it shall be", || {
+        let free = free();
+        if free < left {
+            let kept = file.metadata().unwrap().len() - (left - free);
+            file.set_len(kept).unwrap();
+            file.seek(SeekFrom::End(0)).unwrap();
+        } else {
+            // The server may have taken it first.
+            let _ = std::io::copy(&mut std::io::repeat(0).take(free - left), &mut file);
+        }
+        free >= left && free - left <= BALLAST_SLACK_BYTES
+    });
     ballast
 }
 
