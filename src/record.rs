@@ -4,7 +4,9 @@
 //! too: a *tombstone*, a [`Record`] without a [`Body`], which travels like any other write and is
 //! collected once every voter is past it.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::ops::Deref;
 
 use bytes::Bytes;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
@@ -93,13 +95,71 @@ impl fmt::Debug for Key {
     }
 }
 
+/// A stored media type: text of at most [`CONTENT_TYPE_BYTES_WIDTH`] bytes. The usual ones are no
+/// text of their own: every read makes one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContentType(Cow<'static, str>);
+
+impl ContentType {
+    /// What clients mostly store.
+    const USUAL: [&'static str; 6] = [
+        "text/plain; charset=utf-8",
+        "application/json",
+        "application/octet-stream",
+        "text/plain",
+        "text/html",
+        "text/html; charset=utf-8",
+    ];
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The text, if it is a usual one.
+    pub const fn usual(&self) -> Option<&'static str> {
+        match self.0 {
+            Cow::Borrowed(text) => Some(text),
+            Cow::Owned(_) => None,
+        }
+    }
+}
+
+impl Deref for ContentType {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for ContentType {
+    fn from(text: &str) -> Self {
+        let usual = Self::USUAL.into_iter().find(|usual| *usual == text);
+        Self(usual.map_or_else(|| Cow::Owned(text.to_owned()), Cow::Borrowed))
+    }
+}
+
+impl From<String> for ContentType {
+    fn from(text: String) -> Self {
+        let usual = Self::USUAL.into_iter().find(|usual| *usual == text);
+        Self(usual.map_or(Cow::Owned(text), Cow::Borrowed))
+    }
+}
+
+impl fmt::Display for ContentType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
 /// What a live row holds.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Body {
     /// The bytes as they were sent.
     pub value: Bytes,
-    /// The stored media type, at most [`CONTENT_TYPE_BYTES_WIDTH`] bytes.
-    pub content_type: String,
+    /// The stored media type.
+    pub content_type: ContentType,
     /// Milliseconds since 1970 UTC from which on the row is invisible; `None` = never.
     pub expires_at: Option<i64>,
 }
@@ -159,6 +219,11 @@ impl Record {
         Self { key, version, origin, body, stored_at: StoredAt::default() }
     }
 
+    /// Milliseconds since 1970 UTC from which on a live row is invisible; `None` = never.
+    pub fn expires_at(&self) -> Option<i64> {
+        self.body.as_ref()?.expires_at
+    }
+
     /// Whether the row is the mark of a delete.
     pub const fn is_tombstone(&self) -> bool {
         self.body.is_none()
@@ -210,6 +275,16 @@ mod tests {
         let key = Key::data(&b"\x00\xff "[..], 4).unwrap();
         assert_eq!(key.bytes().as_ref(), b"\x00\xff ");
         assert_ne!(key, Key::stored(Space::System, &b"\x00\xff "[..]));
+    }
+
+    #[test]
+    fn a_type_is_the_same_whether_it_is_usual_or_not() {
+        for text in ["application/json", "text/plain; charset=utf-8", "image/png", ""] {
+            let (borrowed, owned) = (ContentType::from(text), ContentType::from(text.to_owned()));
+            assert_eq!((borrowed.as_str(), &borrowed), (text, &owned));
+            assert_eq!(owned.usual().is_some(), ContentType::USUAL.contains(&text));
+        }
+        assert_eq!(ContentType::default(), ContentType::from(""));
     }
 
     #[test]

@@ -135,7 +135,7 @@ impl Subscription {
             created_ms: self.created_ms,
         };
         let value = serde_json::to_vec(&stored).expect("a struct of texts and numbers");
-        let content_type = "application/json".to_owned();
+        let content_type = "application/json".into();
         Body { value: value.into(), content_type, expires_at: None }
     }
 

@@ -147,7 +147,7 @@ fn expected(set: &OpenSet, name: &str) -> Expected {
 }
 
 fn write(engine: &Arc<dyn Engine>) {
-    let body = Body { value: "v".into(), content_type: String::new(), expires_at: None };
+    let body = Body { value: "v".into(), content_type: Default::default(), expires_at: None };
     let write = Write::set(Key::stored(Space::Data, "k"), body);
     engine.connect().unwrap().commit(Epoch::FIRST, &[write]).unwrap();
 }

@@ -88,8 +88,8 @@ pub fn tell_stored(headers: &mut HeaderMap, record: &Record) {
 }
 
 /// Tells when a value ceases to be visible, if it does.
-pub fn tell_expiry(headers: &mut HeaderMap, record: &Record) {
-    if let Some(at) = record.body.as_ref().and_then(|body| body.expires_at) {
+pub fn tell_expiry(headers: &mut HeaderMap, expires_at: Option<i64>) {
+    if let Some(at) = expires_at {
         put(headers, &EXPIRES, &rfc3339::format(at));
     }
 }

@@ -115,8 +115,9 @@ impl Place<'_> {
         if is_explained {
             return Ok(explain::answer(self.store, &key, &need, token.as_ref()).await);
         }
-        let read = self.store.get(&key, &need, token.as_ref()).await?;
-        let shown = match &read.record {
+        let mut read = self.store.get(&key, &need, token.as_ref()).await?;
+        let expires_at = read.record.as_ref().and_then(Record::expires_at);
+        let shown = match &mut read.record {
             Some(record) => self.show(record, &accept, &conditions),
             None => Err(verb::not_found(&key)),
         };
@@ -127,18 +128,19 @@ impl Place<'_> {
         if let Some(record) = &read.record {
             answer::tell_version(response.headers_mut(), record.version);
             answer::tell_stored(response.headers_mut(), record);
-            answer::tell_expiry(response.headers_mut(), record);
+            answer::tell_expiry(response.headers_mut(), expires_at);
         }
         Ok(response)
     }
 
+    /// The answer that carries the value, which is taken out of its row.
     fn show(
         &self,
-        record: &Record,
+        record: &mut Record,
         accept: &Accept,
         conditions: &Conditions,
     ) -> Result<HttpResponse, Problem> {
-        let Some(body) = &record.body else { return Err(verb::not_found(&record.key)) };
+        let Some(body) = record.body.take() else { return Err(verb::not_found(&record.key)) };
         let form = Form::choose(accept, &body.content_type)?;
         let etag = conditions::etag_of(record.version, form.variant());
         let mut response = match conditions.for_read(record.version, &etag) {

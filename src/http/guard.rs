@@ -19,13 +19,13 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use actix_web::body::{BoxBody, MessageBody};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::HttpResponse;
+use actix_web::dev::RequestHead;
 use actix_web::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, VARY,
     X_CONTENT_TYPE_OPTIONS,
 };
 use actix_web::http::{Method, Version};
-use actix_web::middleware::Next;
 
 use super::body::Headless;
 use super::code::Code;
@@ -138,45 +138,43 @@ impl Host {
     }
 }
 
-/// Checks the request, protects the answer, and leaves out the body of HEAD.
-pub async fn guard(
-    policy: &HostPolicy,
-    request: ServiceRequest,
-    next: &Next<BoxBody>,
-) -> Result<ServiceResponse, actix_web::Error> {
-    let is_head = request.method() == Method::HEAD;
-    let mut response = match check(policy, &request) {
-        Ok(()) => next.call(request).await?,
-        Err(problem) => {
-            let refusal = problem.respond(request.headers());
-            request.into_response(refusal)
-        }
-    };
-    protect(response.headers_mut());
-    if is_head {
-        response = response.map_body(|_, body| BoxBody::new(Headless(body.size())));
-    }
-    Ok(response)
-}
-
-fn check(policy: &HostPolicy, request: &ServiceRequest) -> Result<(), Problem> {
+/// Whether the request may pass.
+pub fn check(policy: &HostPolicy, request: &RequestHead) -> Result<(), Problem> {
     let headers = request.headers();
     let host = single(headers, &HOST)
         .map_err(|()| Problem::new(Code::BadHost, "the request has more than one Host header"))?;
     // A target in absolute form names a host, too (RFC 9112 section 3.2.2).
-    if let Some(authority) = request.uri().authority() {
+    if let Some(authority) = request.uri.authority() {
         policy.check(authority.as_str().as_bytes())?;
     }
     match host {
         Some(host) => policy.check(host)?,
         // Health checks of old balancers speak HTTP/1.0 without a Host; browsers never do.
-        None if request.version() < Version::HTTP_11 => {}
+        None if request.version < Version::HTTP_11 => {}
         None => return Err(Problem::new(Code::BadHost, "the request has no Host header")),
     }
-    if is_safe(request.method()) || asked_at_home(headers, host) {
+    if is_safe(&request.method) || asked_at_home(headers, host) {
         return Ok(());
     }
     Err(Problem::new(Code::CrossSite, "a page of another site may not make this request"))
+}
+
+/// Protects the answer to a request by this method, and leaves out the body of HEAD.
+pub fn protect(mut response: HttpResponse, is_head: bool) -> HttpResponse {
+    for (name, value) in [
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (CONTENT_SECURITY_POLICY, "sandbox"),
+        (CACHE_CONTROL, "private, no-cache"),
+        (VARY, "Accept"),
+    ] {
+        if !response.headers().contains_key(&name) {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+    }
+    match is_head {
+        true => response.map_body(|_, body| BoxBody::new(Headless(body.size()))),
+        false => response,
+    }
 }
 
 fn is_safe(method: &Method) -> bool {
@@ -210,19 +208,6 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u
     if values.next().is_some() { Err(()) } else { Ok(first.map(HeaderValue::as_bytes)) }
 }
 
-fn protect(headers: &mut HeaderMap) {
-    for (name, value) in [
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (CONTENT_SECURITY_POLICY, "sandbox"),
-        (CACHE_CONTROL, "private, no-cache"),
-        (VARY, "Accept"),
-    ] {
-        if !headers.contains_key(&name) {
-            headers.insert(name, HeaderValue::from_static(value));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -234,7 +219,7 @@ mod tests {
     }
 
     fn verdict(policy: &HostPolicy, request: TestRequest) -> Option<Code> {
-        check(policy, &request.to_srv_request()).err().map(|problem| problem.code())
+        check(policy, request.to_srv_request().head()).err().map(|problem| problem.code())
     }
 
     #[rstest]

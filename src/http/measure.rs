@@ -1,22 +1,22 @@
-//! How long this front end's answers take: every request of a client to its data is counted, by the
-//! middleware [`measure`] around the resources.
+//! What every request passes: whoever is not served here is turned away ([`guard`]), answers are
+//! protected, and what clients do with values is counted and timed.
 //!
-//! Counted is what clients do with values: `/bucket`, `/canonicalbucket`, `/batch` and
-//! `/canonicalbatch`. Probes, the administration and followers of changes are not: they would
-//! blur the figures of an idle or a waiting service. A request has failed if its status is a 5xx.
+//! Counted are `/bucket`, `/canonicalbucket`, `/batch` and `/canonicalbatch`. Probes, the
+//! administration and followers of changes are not: they would blur the figures of an idle or a
+//! waiting service. A request has failed if its status is a 5xx.
 
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix_web::body::{BodySize, BoxBody, MessageBody as _};
-use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::HttpResponse;
+use actix_web::body::{BodySize, MessageBody as _};
+use actix_web::dev::RequestHead;
 use actix_web::http::Method;
 use actix_web::http::header::CONTENT_LENGTH;
-use actix_web::middleware::Next;
 use actix_web::web;
 
-use super::guard::{HostPolicy, guard};
+use super::error::Problem;
+use super::guard::{self, HostPolicy};
 use crate::clock::Clock;
 use crate::performance::{Event, Meter};
 
@@ -33,50 +33,49 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
 }
 
-/// The one middleware around everything: counts, and has [`guard`] check and protect.
-pub async fn measure(
-    parts: Rc<Parts>,
-    request: ServiceRequest,
-    next: Next<BoxBody>,
-) -> Result<ServiceResponse, actix_web::Error> {
-    let begun = Begun::of(&request, &parts);
-    let answer = guard(&parts.policy, request, &next).await;
-    if let Some(begun) = begun {
-        begun.end(&answer, &parts);
-    }
-    answer
+/// What the answer to a request goes by.
+pub struct Begun {
+    is_head: bool,
+    /// `None`: it does not count.
+    counted: Option<Counted>,
 }
 
-/// A request that counts and was not answered yet.
-struct Begun {
+struct Counted {
     at: Duration,
     brought: u64,
-    is_head: bool,
 }
 
-impl Begun {
-    /// `None`: it does not count.
-    fn of(request: &ServiceRequest, parts: &Parts) -> Option<Self> {
-        if !is_counted(request.path()) {
-            return None;
-        }
-        let at = parts.clock.monotonic();
-        let length = request.headers().get(CONTENT_LENGTH);
-        let brought = length.and_then(|length| length.to_str().ok()?.parse().ok()).unwrap_or(0);
-        Some(Self { at, brought, is_head: request.method() == Method::HEAD })
+impl Parts {
+    /// Looks at a request: `None`, it may pass; else why it may not.
+    pub fn begin(&self, request: &RequestHead) -> (Begun, Option<Problem>) {
+        let counted = is_counted(request.uri.path()).then(|| Counted {
+            at: self.clock.monotonic(),
+            brought: declared(request).unwrap_or(0),
+        });
+        let begun = Begun { is_head: request.method == Method::HEAD, counted };
+        (begun, guard::check(&self.policy, request).err())
     }
 
-    fn end(self, answer: &Result<ServiceResponse, actix_web::Error>, parts: &Parts) {
-        let (taken, failed) = match answer {
-            Ok(answer) => {
-                let taken = match answer.response().body().size() {
-                    BodySize::Sized(bytes) if !self.is_head => bytes,
-                    BodySize::Sized(_) | BodySize::None | BodySize::Stream => 0,
-                };
-                (taken, answer.status().is_server_error())
-            }
-            Err(_) => (0, true),
+    /// Lets the answer out.
+    pub fn release(&self, begun: Begun, answer: HttpResponse) -> HttpResponse {
+        let bytes = match answer.body().size() {
+            BodySize::Sized(bytes) if !begun.is_head => bytes,
+            BodySize::Sized(_) | BodySize::None | BodySize::Stream => 0,
         };
+        if let Some(counted) = begun.counted {
+            counted.end(self, bytes, answer.status().is_server_error());
+        }
+        guard::protect(answer, begun.is_head)
+    }
+}
+
+/// The bytes that a request says to bring.
+fn declared(request: &RequestHead) -> Option<u64> {
+    request.headers().get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+impl Counted {
+    fn end(self, parts: &Parts, taken: u64, failed: bool) {
         let now = parts.clock.monotonic();
         let took = now.saturating_sub(self.at);
         parts.meter.record(now, Event { took, bytes: taken.saturating_add(self.brought), failed });

@@ -11,7 +11,7 @@ use mime::Mime;
 use super::code::Code;
 use super::error::{Problem, shown};
 use crate::merge::Patch;
-use crate::record::CONTENT_TYPE_BYTES_WIDTH;
+use crate::record::{CONTENT_TYPE_BYTES_WIDTH, ContentType};
 use crate::write::Change;
 
 /// The patches that are merged.
@@ -133,13 +133,13 @@ impl Declared {
     }
 
     /// The type to store with `value`.
-    pub fn stored(self, value: &[u8]) -> String {
+    pub fn stored(self, value: &[u8]) -> ContentType {
         match self {
-            Self::As(text) => text,
+            Self::As(text) => text.into(),
             Self::Untold if std::str::from_utf8(value).is_ok() => {
-                mime::TEXT_PLAIN_UTF_8.as_ref().to_owned()
+                mime::TEXT_PLAIN_UTF_8.as_ref().into()
             }
-            Self::Untold => mime::APPLICATION_OCTET_STREAM.as_ref().to_owned(),
+            Self::Untold => mime::APPLICATION_OCTET_STREAM.as_ref().into(),
         }
     }
 }
@@ -163,7 +163,7 @@ mod tests {
         headers
     }
 
-    fn stored(content_type: &str, value: &[u8]) -> Result<String, Code> {
+    fn stored(content_type: &str, value: &[u8]) -> Result<ContentType, Code> {
         let headers = headers(&[(CONTENT_TYPE, content_type)]);
         Declared::of(&headers).map(|declared| declared.stored(value)).map_err(|e| e.code())
     }
@@ -187,9 +187,9 @@ mod tests {
     #[test]
     fn no_header_is_told_from_the_bytes() {
         let declared = || Declared::of(&HeaderMap::new()).unwrap();
-        assert_eq!(declared().stored("é".as_bytes()), "text/plain; charset=utf-8");
-        assert_eq!(declared().stored(b""), "text/plain; charset=utf-8");
-        assert_eq!(declared().stored(b"\xff"), "application/octet-stream");
+        assert_eq!(declared().stored("é".as_bytes()).as_str(), "text/plain; charset=utf-8");
+        assert_eq!(declared().stored(b"").as_str(), "text/plain; charset=utf-8");
+        assert_eq!(declared().stored(b"\xff").as_str(), "application/octet-stream");
     }
 
     #[rstest]

@@ -2,7 +2,7 @@
 //!
 //! # Flow
 //!
-//! [`measure`] looks at the clock, then [`guard`] checks where a request comes from. The resource's
+//! [`measure`] looks at the clock and has [`guard`] check where a request comes from. The resource's
 //! `serve` then reads all of the request that can be wrong (path, query, negotiation,
 //! preconditions, session) before it asks the store anything, and before it takes a byte of a body.
 //! Whatever goes wrong is a [`error::Problem`] of the closed list in [`code`], which is also the
@@ -76,6 +76,7 @@ use actix_web::body::BoxBody;
 use actix_web::dev::{
     AppService, HttpServiceFactory, ResourceDef, ServiceRequest, ServiceResponse, fn_service,
 };
+use actix_web::guard::{Guard, fn_guard};
 use actix_web::middleware::{Next, from_fn};
 use actix_web::{HttpRequest, HttpResponse, web};
 
@@ -164,15 +165,18 @@ impl Pieces {
     /// Adds all resources to an application: `App::new().configure(|cfg| pieces.configure(cfg))`.
     pub fn configure(&self, cfg: &mut web::ServiceConfig) {
         let one = |path: &str| web::resource(path);
-        let (limits, budget) = (self.limits.clone(), self.budget.clone());
-        let values = Rc::new(bucket::Parts { store: self.store.clone(), limits, budget });
-        let below = |path: &'static str| Below { path, values: Rc::clone(&values) };
         let (policy, meter) = (self.hosts.clone(), self.meter.clone());
         let clock = Arc::clone(self.store.clock());
         let measured = Rc::new(measure::Parts { policy, meter, clock });
-        let measured = move |request: ServiceRequest, next: Next<BoxBody>| {
-            measure::measure(Rc::clone(&measured), request, next)
+        let (limits, budget) = (self.limits.clone(), self.budget.clone());
+        let values = Rc::new(bucket::Parts { store: self.store.clone(), limits, budget });
+        let below = |path: &'static str| Below {
+            path,
+            values: Rc::clone(&values),
+            measured: Rc::clone(&measured),
         };
+        let measured = Rc::clone(&measured);
+        let around = move |request, next| pass(Rc::clone(&measured), request, next);
         cfg.app_data(self.store.clone())
             .app_data(self.sync.clone())
             .app_data(self.feed.clone())
@@ -185,16 +189,16 @@ impl Pieces {
             .app_data(self.hosts.clone())
             .app_data(self.draining.clone())
             .app_data(self.meter.clone())
+            .service(below("/bucket"))
+            .service(below("/canonicalbucket"))
             .service(
-                // One scope around everything, so that nothing is left unguarded.
+                // One scope around everything else, so that nothing is left unguarded.
                 web::scope("")
-                    .wrap(from_fn(measured))
+                    .wrap(from_fn(around))
                     .service(one("/bucket").to(list::redirect))
                     .service(one("/bucket/").to(list::serve))
-                    .service(below("/bucket"))
                     .service(one("/canonicalbucket").to(list::redirect))
                     .service(one("/canonicalbucket/").to(list::serve))
-                    .service(below("/canonicalbucket"))
                     .service(one("/batch").to(batch::serve))
                     .service(one("/canonicalbatch").to(batch::serve))
                     .service(one("/changes").to(changes::serve))
@@ -212,26 +216,53 @@ impl Pieces {
     }
 }
 
-/// The values below a path. Every read and write comes by here, so it is told by the path's
-/// beginning, which costs less than a pattern; and what the requests share is counted once for each
-/// worker: counted for each request, all workers would write to the same places in memory.
+/// Around everything but values.
+async fn pass(
+    measured: Rc<measure::Parts>,
+    request: ServiceRequest,
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse, actix_web::Error> {
+    let (begun, refusal) = measured.begin(request.head());
+    let answered = match refusal {
+        None => next.call(request).await?,
+        Some(problem) => {
+            let answer = problem.respond(request.headers());
+            request.into_response(answer)
+        }
+    };
+    let (request, answer) = answered.into_parts();
+    Ok(ServiceResponse::new(request, measured.release(begun, answer)))
+}
+
+/// The values below a path. Every read and write comes by here, so it stands before all else, and
+/// is told by the path's beginning, which costs less than a pattern and a scope; and what the
+/// requests share is counted once for each worker: counted for each request, all workers would
+/// write to the same places in memory.
 struct Below {
     path: &'static str,
     values: Rc<bucket::Parts>,
+    measured: Rc<measure::Parts>,
 }
 
 impl HttpServiceFactory for Below {
     fn register(self, config: &mut AppService) {
-        let Self { path, values } = self;
+        let Self { path, values, measured } = self;
+        // The path with a slash and nothing more is that of the list.
+        let is_below = fn_guard(move |context| context.head().uri.path().len() > path.len() + 1);
         let service = fn_service(move |request: ServiceRequest| {
-            let values = Rc::clone(&values);
+            let (values, measured) = (Rc::clone(&values), Rc::clone(&measured));
             async move {
                 let (request, payload) = request.into_parts();
-                let answer = bucket::serve(&values, &request, payload).await;
-                Ok(ServiceResponse::new(request, answer))
+                let (begun, refusal) = measured.begin(request.head());
+                let answer = match refusal {
+                    None => bucket::serve(&values, &request, payload).await,
+                    Some(problem) => problem.respond(request.headers()),
+                };
+                Ok(ServiceResponse::new(request, measured.release(begun, answer)))
             }
         });
-        config.register_service(ResourceDef::root_prefix(path), None, service, None);
+        let guards: Vec<Box<dyn Guard>> = vec![Box::new(is_below)];
+        config.register_service(ResourceDef::root_prefix(path), Some(guards), service, None);
     }
 }
 

@@ -140,16 +140,17 @@ impl Form {
     }
 
     /// A value in this form, with its type.
-    pub fn render(self, body: &Body) -> (HeaderValue, Bytes) {
+    pub fn render(self, body: Body) -> (HeaderValue, Bytes) {
         if self == Self::Stored {
             let octets = |_| HeaderValue::from_static("application/octet-stream");
-            let kind = HeaderValue::from_str(&body.content_type).unwrap_or_else(octets);
-            return (kind, body.value.clone());
+            let told = || HeaderValue::from_str(&body.content_type).unwrap_or_else(octets);
+            let kind = body.content_type.usual().map_or_else(told, HeaderValue::from_static);
+            return (kind, body.value);
         }
         match (self, std::str::from_utf8(&body.value)) {
-            (Self::Txt, Ok(_)) => (self.header(), body.value.clone()),
+            (Self::Txt, Ok(_)) => (self.header(), body.value),
             // Bytes in no charset that we know of.
-            (Self::Txt, Err(_)) => (HeaderValue::from_static("text/plain"), body.value.clone()),
+            (Self::Txt, Err(_)) => (HeaderValue::from_static("text/plain"), body.value),
             (Self::Json, Ok(text)) => self.render_text(text),
             (Self::Html | Self::Xml(_), Ok(text)) if is_markup_text(text) => self.render_text(text),
             (Self::Stored | Self::Html | Self::Xml(_) | Self::Json, _) => {
@@ -202,7 +203,7 @@ mod tests {
             content_type: "image/png".into(),
             expires_at: None,
         };
-        let (kind, bytes) = form.render(&body);
+        let (kind, bytes) = form.render(body);
         (kind.to_str().unwrap().to_owned(), bytes.to_vec())
     }
 

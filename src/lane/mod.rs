@@ -15,6 +15,7 @@
 pub mod batch;
 pub mod checked;
 pub mod disposable;
+mod gather;
 pub mod look;
 pub mod point;
 pub mod pool;

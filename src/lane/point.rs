@@ -1,23 +1,24 @@
 //! Point reads of distant partitions: a few threads, a connection each, and as many reads at once
 //! as are waiting.
 //!
-//! Whoever is free takes all that waits, up to [`KEYS_MAX`] keys, into one
+//! Whoever is free takes all that waits, up to [`KEYS_MAX`] reads, into one
 //! [`Partition::get`](crate::partition::Partition::get), which a server answers in one round trip.
-//! So the more is asked, the less each answer costs, and nobody waits for a batch to fill. A value
-//! above [`INLINE_BYTES_MAX`] is answered by its size: reading it is for a read lane, where it
-//! keeps nobody waiting.
+//! So the more is asked, the less each answer costs; and while many ask, one thread takes it all
+//! and the others step in where it takes long ([`super::gather`]). A value above
+//! [`INLINE_BYTES_MAX`] is answered by its size: reading it is for a read lane, where it keeps
+//! nobody waiting.
 //!
 //! A connection that died while nobody used it is made anew, once: a partition that was restarted
 //! in between answers without anybody noticing. Reads change nothing, so that is safe.
 
 use std::collections::HashMap;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::gather::{Gather, Refused, Taking};
 use super::reader::{Reader, with_reader};
 use super::{Connect, Deadline, LaneError, LaneLimits};
 use crate::age::Over;
@@ -29,8 +30,8 @@ use crate::vector::Vector;
 
 /// The most keys in one read: what the largest prepared statement takes.
 pub const KEYS_MAX: usize = 64;
-/// The most reads that share those keys.
-const READS_MAX: usize = 4 * KEYS_MAX;
+/// How long reads are left to the thread that is under way: a few round trips to a server nearby.
+const PATIENCE: Duration = Duration::from_millis(1);
 /// Values up to here come with the answer.
 pub const INLINE_BYTES_MAX: usize = 64 << 10;
 
@@ -71,7 +72,7 @@ struct Request {
 
 /// The handle of a partition's point lane; dropping it lets what waits finish and ends its threads.
 pub struct PointLane {
-    queue: Option<SyncSender<Request>>,
+    queue: Arc<Gather<Request>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -83,12 +84,12 @@ impl PointLane {
         clock: &Arc<dyn Clock>,
         limits: LaneLimits,
     ) -> std::io::Result<Self> {
-        let (queue, requests) = sync_channel::<Request>(limits.queue_max);
-        let requests = Arc::new(Mutex::new(requests));
+        let taking = Taking { enough: KEYS_MAX, patience: PATIENCE };
+        let queue = Arc::new(Gather::new(limits.queue_max, taking));
         let mut threads = Vec::new();
         for nth in 0..limits.read_threads {
             let mut lane = Lane {
-                requests: Arc::clone(&requests),
+                queue: Arc::clone(&queue),
                 connect: Arc::clone(connect),
                 clock: Arc::clone(clock),
                 reader: None,
@@ -96,16 +97,15 @@ impl PointLane {
             let thread = std::thread::Builder::new().name(format!("point-{name}-{nth}"));
             threads.push(thread.spawn(move || lane.run())?);
         }
-        Ok(Self { queue: Some(queue), threads })
+        Ok(Self { queue, threads })
     }
 
     /// Reads `key`, if the partition covers `token` (RYW-1).
     pub async fn get(&self, key: Key, token: Vector, deadline: Deadline) -> Answer {
         let (reply, answer) = oneshot::channel();
-        let queue = self.queue.as_ref().ok_or(LaneError::Stopped)?;
-        queue.try_send(Request { key, token, deadline, reply }).map_err(|error| match error {
-            TrySendError::Full(_) => LaneError::Overloaded,
-            TrySendError::Disconnected(_) => LaneError::Stopped,
+        self.queue.push(Request { key, token, deadline, reply }).map_err(|refused| match refused {
+            Refused::Full => LaneError::Overloaded,
+            Refused::Stopped => LaneError::Stopped,
         })?;
         answer.await.unwrap_or(Err(LaneError::Stopped.into()))
     }
@@ -113,7 +113,7 @@ impl PointLane {
 
 impl Drop for PointLane {
     fn drop(&mut self) {
-        self.queue = None;
+        self.queue.stop();
         for thread in self.threads.drain(..) {
             // A panic of the lane was reported when it happened.
             drop(thread.join());
@@ -130,8 +130,17 @@ struct Batch {
 }
 
 impl Batch {
-    fn is_full(&self) -> bool {
-        self.keys.len() == KEYS_MAX || self.reads.len() == READS_MAX
+    /// Who came too late is told so, who has gone away is left out.
+    fn of(requests: Vec<Request>, now: Duration) -> Self {
+        let mut batch = Self::default();
+        for request in requests {
+            if now > request.deadline.0 {
+                drop(request.reply.send(Err(LaneError::DeadlinePassed.into())));
+            } else if !request.reply.is_closed() {
+                batch.add(request);
+            }
+        }
+        batch
     }
 
     fn add(&mut self, request: Request) {
@@ -145,7 +154,7 @@ impl Batch {
 
 /// What one thread owns.
 struct Lane {
-    requests: Arc<Mutex<Receiver<Request>>>,
+    queue: Arc<Gather<Request>>,
     connect: Arc<dyn Connect>,
     clock: Arc<dyn Clock>,
     reader: Option<Reader>,
@@ -153,30 +162,13 @@ struct Lane {
 
 impl Lane {
     fn run(&mut self) {
-        while let Some(batch) = self.next_batch() {
+        let queue = Arc::clone(&self.queue);
+        while let Some((requests, _at_work)) = queue.take() {
+            let batch = Batch::of(requests, self.clock.monotonic());
             if !batch.reads.is_empty() {
                 self.serve(batch);
             }
         }
-    }
-
-    /// Waits for a request and takes along whatever else is waiting; `None` once the handle is gone
-    /// and the queue is empty. Who came too late is told so, who has gone away is left out.
-    fn next_batch(&self) -> Option<Batch> {
-        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = requests.recv().ok()?;
-        let mut batch = Batch::default();
-        let now = self.clock.monotonic();
-        let mut next = Some(first);
-        while let Some(request) = next {
-            if now > request.deadline.0 {
-                drop(request.reply.send(Err(LaneError::DeadlinePassed.into())));
-            } else if !request.reply.is_closed() {
-                batch.add(request);
-            }
-            next = if batch.is_full() { None } else { requests.try_recv().ok() };
-        }
-        Some(batch)
     }
 
     fn serve(&mut self, batch: Batch) {

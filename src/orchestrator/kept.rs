@@ -95,7 +95,7 @@ pub async fn write<T: Serialize>(
     ttl: Option<Duration>,
 ) -> Result<Option<Version>, KeptError> {
     let value = serde_json::to_vec(value).expect("records have string keys only");
-    let content_type = "application/json".to_owned();
+    let content_type = "application/json".into();
     let body = Body { value: value.into(), content_type, expires_at: None };
     let write = Write::new(key(name), Change::Set(body));
     let written =

@@ -31,6 +31,9 @@ pub fn start() -> Result<(), LoggingError> {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(false)
+        // Else a line that cannot be written, since whoever read them has gone, is told on standard
+        // error, too, and that panics in whatever thread had something to say.
+        .log_internal_errors(false)
         .try_init();
     // Whoever started it before has decided.
     drop(started);

@@ -98,6 +98,17 @@ impl Store {
         self.note_answer(lanes, space, began, (bytes, failed));
     }
 
+    /// Counts an answer that came at once.
+    pub(super) fn count_served(
+        &self,
+        lanes: &Lanes,
+        space: Space,
+        began: Duration,
+        answer: &impl Carries,
+    ) {
+        self.note_answer(lanes, space, began, (answer.value_bytes(), false));
+    }
+
     /// Counts how a master answered a write that began at `began`.
     pub(super) fn count_write(
         &self,

@@ -41,7 +41,9 @@ impl Store {
         let (served_by, listing, age) = match need.place {
             Place::Master => self.masters_view(range, &need.covers, until).await?,
             Place::Anywhere | Place::At(_) => {
-                let read = |lanes, needed| self.list_at(lanes, range, needed, until);
+                let read = async |lanes: &Lanes, needed: &Vector| {
+                    self.list_at(lanes, range, needed, until).await
+                };
                 let routed = self.routed(need, None, read, &mut Tries::default()).await?;
                 (vec![routed.served_by], routed.value, routed.age)
             }
@@ -80,12 +82,12 @@ impl Store {
 
     async fn list_at(
         &self,
-        lanes: Arc<Lanes>,
+        lanes: &Lanes,
         range: &Range,
-        needed: Vector,
+        needed: &Vector,
         until: Deadline,
-    ) -> (Arc<Lanes>, Result<(Listing, Over), Miss>) {
-        let (range, space) = (range.clone(), range.space);
+    ) -> Result<(Listing, Over), Miss> {
+        let (range, needed, space) = (range.clone(), needed.clone(), range.space);
         let began = self.clock.monotonic();
         let patience = until.0.saturating_sub(began);
         let read = lanes.read((until, patience), move |reader| {
@@ -95,8 +97,8 @@ impl Store {
             Ok((listing, over))
         });
         let answer = read.await;
-        self.count_answer(&lanes, space, began, &answer);
-        (lanes, answer)
+        self.count_answer(lanes, space, began, &answer);
+        answer
     }
 
     /// The masters' view, once all of them cover `token`.
@@ -127,8 +129,7 @@ impl Store {
         for (&id, lanes) in self.lanes.load_full().iter() {
             if topology.slots_of(id) > 0 {
                 let serving = &lanes.served.serving;
-                let (_, answer) =
-                    self.list_at(Arc::clone(lanes), range, token.clone(), until).await;
+                let answer = self.list_at(lanes, range, token, until).await;
                 let (listing, over) = answer.map_err(|miss| miss.at(&serving.name))?;
                 as_of = as_of.min(self.seen.load().as_of_read(id, &over, &[id], &topology));
                 listings.insert(id, listing);

@@ -1,11 +1,9 @@
 //! Reading: one key, at the partition that the need allows.
 
-use std::sync::Arc;
-
 use super::Store;
 use super::answer::{Need, Read, StoreError};
 use super::lanes::{Lanes, Miss};
-use super::routed::Tries;
+use super::routed::{Routed, Tries};
 use crate::age::Over;
 use crate::lane::point::{INLINE_BYTES_MAX, Point};
 use crate::lane::reader::Reader;
@@ -26,7 +24,13 @@ impl Store {
         need: &Need,
         session: Option<&Token>,
     ) -> Result<Read, StoreError> {
-        self.get_noting(key, need, session, &mut Tries::default()).await
+        let vector = self.vector_of(session)?;
+        self.count_read(key.space());
+        // Nearly every read of a partition in this process ends here.
+        if let Some(routed) = self.at_hand(need, key, |lanes| self.get_here(lanes, key, need)) {
+            return Ok(self.shown(routed, vector));
+        }
+        self.get_routed(key, need, vector, &mut Tries::default()).await
     }
 
     /// The same, telling of every partition that was asked.
@@ -37,46 +41,79 @@ impl Store {
         session: Option<&Token>,
         tries: &mut Tries,
     ) -> Result<Read, StoreError> {
-        let mut vector = self.vector_of(session)?;
+        let vector = self.vector_of(session)?;
         self.count_read(key.space());
-        let read = |lanes, needed| self.get_at(lanes, key, needed);
+        self.get_routed(key, need, vector, tries).await
+    }
+
+    async fn get_routed(
+        &self,
+        key: &Key,
+        need: &Need,
+        vector: Vector,
+        tries: &mut Tries,
+    ) -> Result<Read, StoreError> {
+        let read = async |lanes: &Lanes, needed: &Vector| self.get_at(lanes, key, needed).await;
         let routed = self.routed(need, Some(key), read, tries).await?;
+        Ok(self.shown(routed, vector))
+    }
+
+    /// What is told of a row, and what has been seen then.
+    fn shown(&self, routed: Routed<Row>, mut vector: Vector) -> Read {
         let visible = routed.value.and_then(|(row, visible)| {
             vector.raise(row.origin, row.version);
             visible.then_some(row)
         });
         let session = Token { set: self.set, vector };
-        Ok(Read { record: visible, served_by: routed.served_by, age: routed.age, session })
+        Read { record: visible, served_by: routed.served_by, age: routed.age, session }
+    }
+
+    /// Reads a small value at a local partition, and counts that; `None`: it takes more than that.
+    fn get_here(&self, lanes: &Lanes, key: &Key, need: &Need) -> Option<(Row, Over)> {
+        let began = self.clock.monotonic();
+        let read = |reader: &mut Reader| point_of(reader, key, &need.covers, INLINE_BYTES_MAX);
+        let point = lanes.read_here(read).ok()?;
+        if matches!(point.found, Some(Found::Large { .. })) {
+            return None;
+        }
+        let answer = (row_of(key, point.found, point.now_ms).ok()?, point.over);
+        self.count_served(lanes, key.space(), began, &answer);
+        Some(answer)
     }
 
     /// Reads one key at one partition, and counts that.
     async fn get_at(
         &self,
-        lanes: Arc<Lanes>,
+        lanes: &Lanes,
         key: &Key,
-        needed: Vector,
-    ) -> (Arc<Lanes>, Result<(Row, Over), Miss>) {
+        needed: &Vector,
+    ) -> Result<(Row, Over), Miss> {
         let began = self.clock.monotonic();
-        let answer = self.look_up(&lanes, key, needed).await;
-        self.count_answer(&lanes, key.space(), began, &answer);
-        (lanes, answer)
+        let answer = self.look_up(lanes, key, needed).await;
+        self.count_answer(lanes, key.space(), began, &answer);
+        answer
     }
 
     /// Reads one key at one partition: a small value over the point lane, or here where the
     /// partition is near; a large one over a read lane, where it keeps nobody waiting.
-    async fn look_up(&self, lanes: &Lanes, key: &Key, needed: Vector) -> Result<(Row, Over), Miss> {
+    async fn look_up(
+        &self,
+        lanes: &Lanes,
+        key: &Key,
+        needed: &Vector,
+    ) -> Result<(Row, Over), Miss> {
         let point = match &lanes.points {
-            Some(points) => lanes.point(points, key, &needed, self.deadline()).await?,
-            None => lanes.read_here(|reader| point_of(reader, key, &needed, INLINE_BYTES_MAX))?,
+            Some(points) => lanes.point(points, key, needed, self.deadline()).await?,
+            None => lanes.read_here(|reader| point_of(reader, key, needed, INLINE_BYTES_MAX))?,
         };
         let point = if matches!(point.found, Some(Found::Large { .. })) {
-            let key = key.clone();
+            let (key, needed) = (key.clone(), needed.clone());
             let whole = move |reader: &mut Reader| point_of(reader, &key, &needed, usize::MAX);
             lanes.read(self.deadline(), whole).await?
         } else {
             point
         };
-        Ok((shown(key, point.found, point.now_ms)?, point.over))
+        Ok((row_of(key, point.found, point.now_ms)?, point.over))
     }
 }
 
@@ -95,7 +132,7 @@ fn point_of(
 
 /// A row, and whether it is visible at `now_ms`. A damaged one is never served: whoever may be
 /// asked instead is.
-fn shown(key: &Key, found: Option<Found>, now_ms: i64) -> Result<Row, Miss> {
+fn row_of(key: &Key, found: Option<Found>, now_ms: i64) -> Result<Row, Miss> {
     match found {
         Some(Found::Row(row)) => {
             let visible = row.visible(now_ms).is_some();

@@ -76,21 +76,28 @@ impl Candidate {
     }
 }
 
-/// The order in which an `any` read asks. `master`: of the key, if the read is of one.
-pub fn for_any(master: Option<PartitionId>, candidates: &mut [Candidate]) {
-    candidates.sort_by_key(|one| {
-        let is_local_master = Some(one.id) == master && one.is_local;
-        (one.is_fit(), rank(one, is_local_master), one.speed())
-    });
+/// The order in which a read asks. `master`: of the key, if the read is of one. `covering`: it has
+/// to cover a token.
+pub fn sort(master: Option<PartitionId>, covering: bool, candidates: &mut [Candidate]) {
+    candidates.sort_by_key(|one| place(master, covering, one));
 }
 
-/// The order in which a read asks that has to cover a token.
-pub fn for_session(master: Option<PartitionId>, candidates: &mut [Candidate]) {
-    candidates.sort_by_key(|one| {
-        // The master of the key has it in all likelihood: its answer is worth the way.
-        let is_master = Some(one.id) == master;
-        (one.is_fit(), Reverse(one.covers), rank(one, is_master), one.speed())
-    });
+/// Whom a read asks first.
+pub fn first(
+    master: Option<PartitionId>,
+    covering: bool,
+    candidates: impl Iterator<Item = Candidate>,
+) -> Option<PartitionId> {
+    candidates.min_by_key(|one| place(master, covering, one)).map(|one| one.id)
+}
+
+/// Sooner is smaller.
+fn place(master: Option<PartitionId>, covering: bool, one: &Candidate) -> impl Ord + use<> {
+    // The master of the key has what a token covers, in all likelihood: its answer is worth the
+    // way. For anything else it is no better than others that have to be asked over a network.
+    let is_preferred_master = Some(one.id) == master && (covering || one.is_local);
+    let covers = Reverse(covering && one.covers);
+    (one.is_fit(), covers, rank(one, is_preferred_master), one.speed())
 }
 
 /// Closer is smaller.
@@ -159,12 +166,12 @@ mod tests {
     }
 
     fn any_of<const N: usize>(mut candidates: [Candidate; N]) -> Vec<u16> {
-        for_any(Some(MASTER), &mut candidates);
+        sort(Some(MASTER), false, &mut candidates);
         ids(&candidates)
     }
 
     fn session_of<const N: usize>(mut candidates: [Candidate; N]) -> Vec<u16> {
-        for_session(Some(MASTER), &mut candidates);
+        sort(Some(MASTER), true, &mut candidates);
         ids(&candidates)
     }
 
@@ -231,9 +238,11 @@ mod tests {
             });
             let candidates: Vec<Candidate> = candidates.collect();
             let all: Vec<u16> = ids(&candidates);
-            for order in [for_any, for_session] {
+            for covering in [false, true] {
                 let mut ordered = candidates.clone();
-                order(Some(MASTER), &mut ordered);
+                sort(Some(MASTER), covering, &mut ordered);
+                let first = first(Some(MASTER), covering, candidates.iter().copied());
+                prop_assert_eq!(first, ordered.first().map(|one| one.id));
                 let mut sorted = ids(&ordered);
                 sorted.sort_unstable();
                 prop_assert_eq!(&sorted, &all);

@@ -24,7 +24,7 @@ use super::answer::{Need, Place, Serving, StoreError};
 use super::lanes::{Lanes, Miss};
 use super::route::{self, Candidate};
 use super::{AllLanes, Store};
-use crate::age::Over;
+use crate::age::{Over, Seen};
 use crate::feed::Gone;
 use crate::record::Key;
 use crate::topology::Topology;
@@ -45,7 +45,7 @@ pub(super) struct Routed<T> {
 }
 
 /// What a partition was asked for, and whose answer it is.
-type Answered<T> = (Arc<Lanes>, Result<(T, Over), Miss>);
+type Answered<'l, T> = (&'l Lanes, Result<(T, Over), Miss>);
 
 /// Whom a read was to ask, in order, and why those that did not serve did not.
 #[derive(Debug, Default)]
@@ -57,7 +57,7 @@ pub(super) struct Tries {
 /// A read on its way: what holds for all whom it asks.
 struct Errand<'n> {
     need: &'n Need,
-    topology: Arc<Topology>,
+    topology: &'n Topology,
     /// The key's master.
     master: Option<PartitionId>,
     /// Whose heads the answer's age goes by.
@@ -66,18 +66,19 @@ struct Errand<'n> {
 
 impl Store {
     /// Runs a read at the partition that the need allows.
-    pub(super) async fn routed<T, F: Future<Output = Answered<T>>>(
+    pub(super) async fn routed<T>(
         &self,
         need: &Need,
         key: Option<&Key>,
-        read: impl Fn(Arc<Lanes>, Vector) -> F,
+        read: impl AsyncFn(&Lanes, &Vector) -> Result<(T, Over), Miss>,
         tries: &mut Tries,
     ) -> Result<Routed<T>, StoreError> {
-        let topology = self.topology.load_full();
+        // Held, not counted: all workers would count at the same place in memory.
+        let topology = self.topology.load();
         let master = key.map(|key| topology.master_of(key));
         let all_masters = if master.is_none() { masters_of(&topology) } else { Vec::new() };
         let masters = if master.is_none() { &all_masters } else { master.as_slice() };
-        let errand = Errand { need, topology, master, masters };
+        let errand = Errand { need, topology: &topology, master, masters };
         self.check_lost(&need.covers)?;
         match self.attempt(&errand, &read, tries).await {
             Err(StoreError::TooStale { .. } | StoreError::TooOld { .. }) => {}
@@ -91,18 +92,18 @@ impl Store {
     }
 
     /// Asks whoever may serve, once.
-    async fn attempt<T, F: Future<Output = Answered<T>>>(
+    async fn attempt<T>(
         &self,
         errand: &Errand<'_>,
-        read: &impl Fn(Arc<Lanes>, Vector) -> F,
+        read: &impl AsyncFn(&Lanes, &Vector) -> Result<(T, Over), Miss>,
         tries: &mut Tries,
     ) -> Result<Routed<T>, StoreError> {
         let (needed, floor) = self.needed(errand).await?;
-        let all = self.lanes.load_full();
+        let all = self.lanes.load();
         tries.order = self.order(errand, &needed, &all)?;
         let Tries { order, missed } = tries;
-        let mut waiting = order.iter().filter_map(|id| all.get(id)).peekable();
-        let ask = |lanes: &Arc<Lanes>| read(Arc::clone(lanes), needed.clone());
+        let mut waiting = order.iter().filter_map(|id| Some(all.get(id)?.as_ref())).peekable();
+        let ask = async |lanes| (lanes, read(lanes, &needed).await);
         let Some(first) = waiting.next() else { return Err(self.no_such("any")) };
         // Nearly every read ends with whoever is asked first.
         let mut asked_first = pin!(ask(first));
@@ -142,14 +143,14 @@ impl Store {
     fn judge<T>(
         &self,
         errand: &Errand<'_>,
-        (lanes, answer): Answered<T>,
+        (lanes, answer): Answered<'_, T>,
         floor: Option<Duration>,
         missed: &mut Vec<(PartitionId, String)>,
         last: &mut Option<StoreError>,
     ) -> Option<Routed<T>> {
         let serving = &lanes.served.serving;
         let judged = answer.and_then(|(value, over)| {
-            let age = self.age_of(errand, &lanes, &over, floor)?;
+            let age = self.age_of(errand, lanes, &over, floor)?;
             Ok(Routed { served_by: serving.clone(), value, age })
         });
         match judged {
@@ -185,7 +186,7 @@ impl Store {
         let Some(max_age) = errand.need.max_age else { return Ok((needed, None)) };
         let told = || {
             let now = self.clock.monotonic();
-            self.ages().needed(now, max_age, errand.masters, &errand.topology)
+            self.ages().needed(now, max_age, errand.masters, errand.topology)
         };
         let mut heads = told();
         if heads.is_none() {
@@ -222,32 +223,63 @@ impl Store {
             Place::Anywhere => {}
         }
         let seen = self.seen.load();
-        let candidate = |lanes: &Lanes| {
-            let id = lanes.served.serving.id;
-            let covers = || seen.sight(id).is_some_and(|sight| sight.vector.covers(needed));
-            let age = || {
-                let as_of = seen.as_of(id, errand.masters, &errand.topology);
-                as_of.map(|as_of| self.clock.monotonic().saturating_sub(as_of))
-            };
-            Candidate {
-                id,
-                part: lanes.served.part,
-                is_local: lanes.served.is_local,
-                is_well: lanes.is_well(),
-                covers: !needed.is_empty() && covers(),
-                answers_in: lanes.answers_in.get(),
-                excess: errand.need.prefers.map_or(Duration::ZERO, |preferred| {
-                    age().map_or(Duration::MAX, |age| age.saturating_sub(preferred))
-                }),
-            }
-        };
+        let candidate = |lanes| self.candidate(errand, needed, &seen, lanes);
         let mut candidates: Vec<Candidate> = all.values().map(|one| candidate(one)).collect();
-        if needed.is_empty() {
-            route::for_any(errand.master, &mut candidates);
-        } else {
-            route::for_session(errand.master, &mut candidates);
-        }
+        route::sort(errand.master, !needed.is_empty(), &mut candidates);
         Ok(candidates.iter().map(|one| one.id).collect())
+    }
+
+    /// What is known of a partition that may be asked.
+    fn candidate(
+        &self,
+        errand: &Errand<'_>,
+        needed: &Vector,
+        seen: &Seen,
+        lanes: &Lanes,
+    ) -> Candidate {
+        let id = lanes.served.serving.id;
+        let covers = || seen.sight(id).is_some_and(|sight| sight.vector.covers(needed));
+        let age = || {
+            let as_of = seen.as_of(id, errand.masters, errand.topology);
+            as_of.map(|as_of| self.clock.monotonic().saturating_sub(as_of))
+        };
+        Candidate {
+            id,
+            part: lanes.served.part,
+            is_local: lanes.served.is_local,
+            is_well: lanes.is_well(),
+            covers: !needed.is_empty() && covers(),
+            answers_in: lanes.answers_in.get(),
+            excess: errand.need.prefers.map_or(Duration::ZERO, |preferred| {
+                age().map_or(Duration::MAX, |age| age.saturating_sub(preferred))
+            }),
+        }
+    }
+
+    /// The partition that a read of a key asks first, where that answers on the thread that asks,
+    /// and nothing has to be found out before. Whatever it does not serve goes the usual way.
+    pub(super) fn at_hand<T>(
+        &self,
+        need: &Need,
+        key: &Key,
+        read: impl FnOnce(&Lanes) -> Option<(T, Over)>,
+    ) -> Option<Routed<T>> {
+        let Need { place: Place::Anywhere, covers, max_age: None, prefers: _ } = need else {
+            return None;
+        };
+        self.check_lost(covers).ok()?;
+        let topology = self.topology.load();
+        let master = Some(topology.master_of(key));
+        let errand = Errand { need, topology: &topology, master, masters: master.as_slice() };
+        let (all, seen) = (self.lanes.load(), self.seen.load());
+        let candidates = all.values().map(|lanes| self.candidate(&errand, covers, &seen, lanes));
+        let lanes = all.get(&route::first(master, !covers.is_empty(), candidates)?)?;
+        if lanes.points.is_some() {
+            return None;
+        }
+        let (value, over) = read(lanes)?;
+        let age = self.age_of(&errand, lanes, &over, None).ok()?;
+        Some(Routed { served_by: lanes.served.serving.clone(), value, age })
     }
 
     /// How old what was just read may be; a miss where that is more than was asked for.
@@ -259,7 +291,7 @@ impl Store {
         floor: Option<Duration>,
     ) -> Result<Option<Duration>, Miss> {
         let (id, seen) = (lanes.served.serving.id, self.seen.load());
-        let as_of = seen.as_of_read(id, over, errand.masters, &errand.topology).max(floor);
+        let as_of = seen.as_of_read(id, over, errand.masters, errand.topology).max(floor);
         let age = as_of.map(|as_of| self.clock.monotonic().saturating_sub(as_of));
         match errand.need.max_age {
             Some(max_age) if age.is_none_or(|age| age > max_age) => {
@@ -279,7 +311,7 @@ impl Store {
                 Place::Master => Some(serving.id) == errand.master,
                 Place::Anywhere => true,
             };
-            let as_of = || seen.as_of(serving.id, errand.masters, &errand.topology);
+            let as_of = || seen.as_of(serving.id, errand.masters, errand.topology);
             may_serve.then(as_of).flatten()
         };
         let as_of = self.lanes.load().values().filter_map(|lanes| as_of(lanes)).max()?;

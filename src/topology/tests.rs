@@ -99,7 +99,7 @@ fn a_takeover_gives_all_slots_to_the_successor_and_notes_its_cut() {
     assert_eq!((after.revision(), after.check()), (1, Ok(())));
     let key = (0..).map(|n| Key::stored(Space::Data, format!("k{n}")));
     let key = key.into_iter().find(|key| before.master_of(key) == A).unwrap();
-    let body = Body { value: "v".into(), content_type: String::new(), expires_at: None };
+    let body = Body { value: "v".into(), content_type: Default::default(), expires_at: None };
     let row = |origin, version| Record::new(key.clone(), version, origin, None);
     let cuts = after.cuts();
     assert!(cuts.make_late(&row(A, version(1, 8))));

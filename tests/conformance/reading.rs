@@ -190,7 +190,7 @@ fn values_are_listed_only_when_asked_for_and_up_to_a_size(kind: Kind) {
     home.write(&[set("a", vec![1; 400]), set("b", vec![2; 400]), set("c", vec![3; 5_000])]);
     let bare = list(&mut home, &range(""));
     assert!(bare.rows.iter().all(|row| row.body.as_ref().unwrap().value.is_empty()));
-    assert_eq!(bare.rows[0].body.as_ref().unwrap().content_type, "text/plain");
+    assert_eq!(bare.rows[0].body.as_ref().unwrap().content_type.as_str(), "text/plain");
     assert_eq!(bare.rows[0].version, home.row(&key("a")).unwrap().version);
     let full = list(&mut home, &Range { value_bytes_max: Some(1 << 20), ..range("") });
     let sizes: Vec<usize> =

@@ -44,7 +44,7 @@ pub fn key(name: impl Into<Bytes>) -> Key {
 }
 
 pub fn set(name: impl Into<Bytes>, value: impl Into<Bytes>) -> Write {
-    let (value, content_type) = (value.into(), "text/plain".to_owned());
+    let (value, content_type) = (value.into(), "text/plain".into());
     Write::set(key(name), Body { value, content_type, expires_at: None })
 }
 

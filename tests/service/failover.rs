@@ -58,19 +58,21 @@ fn a_master_that_is_cut_off_one_way_is_replaced() {
 /// on.
 #[test]
 fn a_front_end_that_is_killed_while_it_takes_over_is_not_needed() {
-    for step in ["is to be taken over", "fenced", "caught up", "the document was changed"] {
-        println!("after: {step}");
-        let (mut set, services) = two_front_ends();
-        let fronts = Fronts::of(&services);
-        let [mut first, second] = services;
-        let victim = fronts.master();
-        let event = |set: &mut Set, _: &Told| {
-            set.servers[victim].kill();
-            // The other one may be faster.
-            first.wait_for_either(step, "another topology is in use");
-            first.kill();
-        };
-        under_load(&mut set, &fronts, false, event, |set| set.servers[victim].restart());
-        second.stop();
+    for round in 0..rounds().0 {
+        for step in ["is to be taken over", "fenced", "caught up", "the document was changed"] {
+            println!("round {round}, after: {step}");
+            let (mut set, services) = two_front_ends();
+            let fronts = Fronts::of(&services);
+            let [mut first, second] = services;
+            let victim = fronts.master();
+            let event = |set: &mut Set, _: &Told| {
+                set.servers[victim].kill();
+                // The other one may be faster.
+                first.wait_for_either(step, "another topology is in use");
+                first.kill();
+            };
+            under_load(&mut set, &fronts, false, event, |set| set.servers[victim].restart());
+            second.stop();
+        }
     }
 }

@@ -1,9 +1,11 @@
 //! SIGTERM drains: what was accepted is answered, and a balancer is told first.
 
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
 
 use super::client::Connection;
-use super::process::{BOUND, Service, until};
+use super::process::{BOUND, Service, datastore, until};
 
 #[test]
 fn a_request_in_flight_is_finished() {
@@ -85,4 +87,24 @@ fn a_client_that_stalls_does_not_hold_the_shutdown() {
     service.signal("TERM");
     let (status, log) = service.wait();
     assert!(status.success(), "{status}:\n{log}");
+}
+
+/// As in `datastore serve 2>&1 | head`: a line that cannot be written takes nobody along.
+#[test]
+fn it_ends_when_nobody_reads_its_log_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = datastore(folder.path());
+    command.arg("serve").env("DATASTORE__SERVER__LISTEN", "127.0.0.1:0");
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(log.any(|line| line.unwrap().contains("listening on http://")));
+    drop(log);
+    let kill = format!("kill -TERM {}", child.id());
+    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    let mut ended = None;
+    until("the service has ended", || {
+        ended = child.try_wait().unwrap();
+        ended.is_some()
+    });
+    assert!(ended.unwrap().success(), "{ended:?}");
 }

@@ -8,6 +8,7 @@
 //! whoever reads has one snapshot and waits for nobody, however large a transaction is; those who
 //! write are one after the other; and what failed is dropped.
 
+mod rows;
 mod tree;
 
 use std::collections::{BTreeMap, HashMap};
@@ -16,13 +17,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
+pub use self::rows::Rows;
 pub use self::tree::Tree;
 use super::acceptor::AcceptorRow;
 use super::beat::{Beat, Beats};
 use super::engine::{Engine, EngineKind};
-use super::tables::{AcceptorTable, Cell, ClockRow, CursorRow, Noted, Stretch, Tables, Transact};
+use super::tables::{
+    AcceptorTable, Cell, ClockRow, CursorRow, Noted, Points, Stretch, Tables, Transact,
+};
 use super::upkeep::{ConflictPlace, Expired, Mark, Stride, fingerprint_of};
-use super::{Entry, Identity, Jump, Partition, Refusal, Result};
+use super::{Entry, Get, Identity, Jump, Partition, Refusal, ReseedNumber, Result};
 use crate::clock::Clock;
 use crate::record::{Key, Record, StoredAt};
 use crate::version::{PartitionId, RunId, Seq, SetId, Version};
@@ -38,7 +42,7 @@ pub struct State {
     beats: BTreeMap<String, Beaten>,
     cursors: BTreeMap<PartitionId, CursorRow>,
     change: Tree<(PartitionId, Version), Key>,
-    rows: Tree<Key, Record>,
+    rows: Rows,
     /// The checksums of rows that were changed behind the partition's back, as they were stored:
     /// those of all others match.
     torn: BTreeMap<Key, u64>,
@@ -60,7 +64,7 @@ impl State {
         let stored = self.torn.get(&row.key).copied();
         let stored = stored.or_else(|| Some(self.rows.get(&row.key)?.checksum()));
         self.torn.insert(row.key.clone(), stored.unwrap_or_default());
-        self.rows.insert(row.key.clone(), row);
+        self.rows.insert(row);
     }
 
     /// Removes a row behind the partition's back. For tests.
@@ -83,6 +87,16 @@ impl State {
         self.torn.is_empty() || self.checksum(row) == row.checksum()
     }
 
+    /// The row of a key, or its size where its value has more bytes than asked for.
+    fn point(&self, key: &Key, value_bytes_max: usize) -> Option<Cell> {
+        let row = self.rows.get(key)?;
+        let bytes = row.body.as_ref().map_or(0, |body| body.value.len());
+        if bytes > value_bytes_max || !self.is_sound(row) {
+            return Some(self.cell(row, value_bytes_max));
+        }
+        Some(Cell::Row(rows::read(row, key)))
+    }
+
     /// A row, or its size where its value has more bytes than asked for.
     fn cell(&self, row: &Record, value_bytes_max: usize) -> Cell {
         let bytes = row.body.as_ref().map_or(0, |body| body.value.len());
@@ -94,7 +108,7 @@ impl State {
     }
 
     /// The rows, in key order.
-    pub fn rows(&self) -> &Tree<Key, Record> {
+    pub const fn rows(&self) -> &Rows {
         &self.rows
     }
 
@@ -161,7 +175,7 @@ impl<'a> Transaction<'a> {
         self.edit(|state| {
             state.torn.remove(key);
             match row {
-                Some(row) => state.rows.insert(key.clone(), Record { stored_at, ..row.clone() }),
+                Some(row) => state.rows.insert(Record { stored_at, ..row.clone() }),
                 None => state.rows.remove(key),
             }
         });
@@ -319,7 +333,7 @@ impl Tables for Transaction<'_> {
     fn cells(&mut self, keys: &[&Key], value_bytes_max: usize) -> Result<HashMap<Key, Cell>> {
         let state = self.state();
         let found = |key: &&Key| {
-            let row = state.rows.get(*key)?;
+            let row = state.rows.get(key)?;
             Some(((*key).clone(), state.cell(row, value_bytes_max)))
         };
         Ok(keys.iter().filter_map(found).collect())
@@ -327,17 +341,17 @@ impl Tables for Transaction<'_> {
 
     fn outlines(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Cell>> {
         let rows = &self.state().rows;
-        let found = |key: &&Key| Some(((*key).clone(), outline(rows.get(*key)?)));
+        let found = |key: &&Key| Some(((*key).clone(), outline(rows.get(key)?)));
         Ok(keys.iter().filter_map(found).collect())
     }
 
     fn versions(&mut self, keys: &[&Key]) -> Result<HashMap<Key, Version>> {
         let rows = &self.state().rows;
-        Ok(keys.iter().filter_map(|key| Some(((*key).clone(), rows.get(*key)?.version))).collect())
+        Ok(keys.iter().filter_map(|key| Some(((*key).clone(), rows.get(key)?.version))).collect())
     }
 
     fn tombstones(&mut self, keys: &[&Key]) -> Result<HashMap<Key, (PartitionId, Version)>> {
-        let rows = keys.iter().filter_map(|key| self.state().rows.get(*key));
+        let rows = keys.iter().filter_map(|key| self.state().rows.get(key));
         let dead = rows.filter(|row| row.is_tombstone());
         Ok(dead.map(|row| (row.key.clone(), (row.origin, row.version))).collect())
     }
@@ -439,7 +453,7 @@ impl Tables for Transaction<'_> {
         self.edit(|state| {
             state.cursors.clear();
             state.change = Tree::default();
-            state.rows = Tree::default();
+            state.rows = Rows::default();
             state.torn.clear();
         });
         Ok(())
@@ -528,6 +542,19 @@ impl Transact for Memory {
     fn reading<T>(&mut self, work: impl FnOnce(&mut dyn Tables) -> Result<T>) -> Result<T> {
         let state = self.shared.committed.load();
         Transaction::reading(&state, self.run, self.clock.wall_ms()).run(work)
+    }
+
+    /// A state is one snapshot: no transaction has to be opened around it.
+    fn points(&mut self, get: &Get<'_>) -> Option<Result<Points>> {
+        let state = self.shared.committed.load();
+        let found = |key| state.point(key, get.inline_bytes_max);
+        let points = |clock: &ClockRow| Points {
+            cells: get.keys.iter().map(found).collect(),
+            now_ms: self.clock.wall_ms(),
+            reseed: ReseedNumber(clock.reseed),
+            reseeding: clock.reseeding,
+        };
+        Some(state.clock.as_ref().map(points).ok_or_else(|| Refusal::Empty.into()))
     }
 
     fn writing<T>(&mut self, work: impl FnOnce(&mut dyn Tables) -> Result<T>) -> Result<T> {

@@ -66,7 +66,7 @@ impl<K: Ord + Clone, V: Clone> Tree<K, V> {
         self.get(key).is_some()
     }
 
-    /// Gives a key a value.
+    /// Gives a key a value; an equal key that is there goes with its value.
     pub fn insert(&mut self, key: K, value: V) {
         let (added, split) = put(Arc::make_mut(&mut self.root), key, value);
         self.len += usize::from(added);
@@ -186,7 +186,7 @@ fn put<K: Ord + Clone, V: Clone>(node: &mut Node<K, V>, key: K, value: V) -> (bo
         Node::Leaf(entries) => {
             let added = match entries.binary_search_by(|(k, _)| k.cmp(&key)) {
                 Ok(place) => {
-                    entries[place].1 = value;
+                    entries[place] = (key, value);
                     false
                 }
                 Err(place) => {

@@ -154,6 +154,7 @@ impl Stored {
         let value_bytes = bytes.try_into().map_err(|_| Torn::out_of_range("size", bytes))?;
         let has_value = value.is_some();
         let value = Bytes::from(value.unwrap_or_default());
+        let content_type = content_type.into();
         let body = (!deleted).then_some(Body { value, content_type, expires_at });
         let record = Record { stored_at, ..Record::new(key, version, origin, body) };
         Ok(Self { record, checksum, has_value, value_bytes })

@@ -76,7 +76,7 @@ pub(super) fn record(key: Key, row: &Row<'_>, with_value: bool) -> Result<Record
             value: Bytes::copy_from_slice(
                 row.get_ref(7)?.as_blob().map_err(rusqlite::Error::from)?,
             ),
-            content_type: row.get(4)?,
+            content_type: row.get_ref(4)?.as_str().map_err(rusqlite::Error::from)?.into(),
             expires_at: row.get(3)?,
         }),
     };

@@ -33,7 +33,7 @@ fn key(name: &'static str) -> Key {
 }
 
 fn body(value: Vec<u8>) -> Body {
-    Body { value: value.into(), content_type: String::new(), expires_at: None }
+    Body { value: value.into(), content_type: Default::default(), expires_at: None }
 }
 
 fn row(name: &'static str, seq: u64) -> Record {

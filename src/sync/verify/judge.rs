@@ -193,7 +193,7 @@ mod tests {
         let key = Key::stored(Space::Data, "k");
         let body = |value: &'static str| Body {
             value: value.into(),
-            content_type: String::new(),
+            content_type: Default::default(),
             expires_at: None,
         };
         let made = |seq, body| Record::new(key.clone(), version(seq), MASTER, body);

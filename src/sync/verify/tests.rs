@@ -25,7 +25,7 @@ fn set(rows: usize) -> (Topology, Vec<Memory>) {
     for n in 0..rows {
         let key = key(n);
         let master = usize::from(topology.master_of(&key).0) - 1;
-        let body = Body { value: "v".into(), content_type: String::new(), expires_at: None };
+        let body = Body { value: "v".into(), content_type: Default::default(), expires_at: None };
         set[master].commit(Epoch::FIRST, &[Write::set(key, body)]).unwrap();
     }
     copy(&mut set);
@@ -137,7 +137,7 @@ fn lag_is_no_difference() {
     let (topology, mut set) = set(100);
     for n in 50..150 {
         let master = usize::from(topology.master_of(&key(n)).0) - 1;
-        let body = Body { value: "new".into(), content_type: String::new(), expires_at: None };
+        let body = Body { value: "new".into(), content_type: Default::default(), expires_at: None };
         let write = if n % 2 == 0 { Write::set(key(n), body) } else { Write::delete(key(n)) };
         set[master].commit(Epoch::FIRST, &[write]).unwrap();
     }
