@@ -68,10 +68,11 @@ impl Place<'_> {
     async fn serve(&self, payload: Payload) -> HttpResponse {
         let answered = match *self.request.method() {
             Method::GET | Method::HEAD => self.read().await,
-            Method::POST => self.write(Verb::Post, payload).await,
-            Method::PUT => self.write(Verb::Put, payload).await,
-            Method::PATCH => self.write(Verb::Patch, payload).await,
-            Method::DELETE => self.write(Verb::Delete, payload).await,
+            // Apart: a future is as large as the largest that it may hold, and each is moved.
+            Method::POST => Box::pin(self.write(Verb::Post, payload)).await,
+            Method::PUT => Box::pin(self.write(Verb::Put, payload)).await,
+            Method::PATCH => Box::pin(self.write(Verb::Patch, payload)).await,
+            Method::DELETE => Box::pin(self.write(Verb::Delete, payload)).await,
             Method::OPTIONS => {
                 let mut options = answer::options(ALLOW);
                 let patch = HeaderValue::from_static(MERGE_PATCH);
@@ -113,7 +114,8 @@ impl Place<'_> {
         let is_explained = query.switch(explain::EXPLAIN)?;
         let key = self.key()?.map_err(|error| Problem::new(Code::NotFound, error.to_string()))?;
         if is_explained {
-            return Ok(explain::answer(self.store, &key, &need, token.as_ref()).await);
+            let told = explain::answer(self.store, &key, &need, token.as_ref());
+            return Ok(Box::pin(told).await);
         }
         let mut read = self.store.get(&key, &need, token.as_ref()).await?;
         let expires_at = read.record.as_ref().and_then(Record::expires_at);

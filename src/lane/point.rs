@@ -61,7 +61,8 @@ impl From<LaneError> for PointError {
     }
 }
 
-type Answer = Result<Point, PointError>;
+/// What became of a read.
+pub type Answer = Result<Point, PointError>;
 
 struct Request {
     key: Key,
@@ -102,12 +103,24 @@ impl PointLane {
 
     /// Reads `key`, if the partition covers `token` (RYW-1).
     pub async fn get(&self, key: Key, token: Vector, deadline: Deadline) -> Answer {
+        self.submit(key, token, deadline)?.await.unwrap_or(Err(LaneError::Stopped.into()))
+    }
+
+    /// Has `key` read, if the partition covers `token` (RYW-1); the answer comes over the channel.
+    pub fn submit(
+        &self,
+        key: Key,
+        token: Vector,
+        deadline: Deadline,
+    ) -> Result<oneshot::Receiver<Answer>, LaneError> {
         let (reply, answer) = oneshot::channel();
-        self.queue.push(Request { key, token, deadline, reply }).map_err(|refused| match refused {
-            Refused::Full => LaneError::Overloaded,
-            Refused::Stopped => LaneError::Stopped,
-        })?;
-        answer.await.unwrap_or(Err(LaneError::Stopped.into()))
+        self.queue.push(Request { key, token, deadline, reply }).map_err(
+            |refused| match refused {
+                Refused::Full => LaneError::Overloaded,
+                Refused::Stopped => LaneError::Stopped,
+            },
+        )?;
+        Ok(answer)
     }
 }
 

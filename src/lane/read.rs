@@ -108,8 +108,14 @@ fn work(jobs: &Mutex<Receiver<Job>>) {
 pub struct LocalReaders {
     connect: Arc<dyn Connect>,
     clock: Arc<dyn Clock>,
-    places: Box<[Mutex<Option<Reader>>]>,
+    places: Box<[Place]>,
+    kept_bytes_max: usize,
 }
+
+/// A connection that waits for the next to come, on cache lines of its own.
+#[derive(Default)]
+#[repr(align(128))]
+struct Place(Mutex<Option<Reader>>);
 
 /// Numbers for threads, in the order in which they first read.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
@@ -119,19 +125,30 @@ thread_local! {
 }
 
 impl LocalReaders {
-    /// Keeps at most `idle_max` connections for the next to come.
-    pub fn new(connect: Arc<dyn Connect>, clock: Arc<dyn Clock>, idle_max: usize) -> Self {
-        Self { connect, clock, places: (0..idle_max).map(|_| Mutex::default()).collect() }
+    /// Keeps at most `idle_max` connections for the next to come, each with up to `kept_bytes_max`
+    /// of what it has read.
+    pub fn new(
+        connect: Arc<dyn Connect>,
+        clock: Arc<dyn Clock>,
+        idle_max: usize,
+        kept_bytes_max: usize,
+    ) -> Self {
+        let places = (0..idle_max).map(|_| Place::default()).collect();
+        Self { connect, clock, places, kept_bytes_max }
     }
 
     /// Runs `read` here and now.
     pub fn run<T>(
         &self,
-        read: impl FnMut(&mut Reader) -> Result<T, SessionError>,
+        mut read: impl FnMut(&mut Reader) -> Result<T, SessionError>,
     ) -> Result<T, SessionError> {
+        let read = |reader: &mut Reader| {
+            reader.keep_points(self.kept_bytes_max)?;
+            read(reader)
+        };
         let own = THREAD.with(|thread| *thread);
         let from_own = (own..own + self.places.len()).map(|nth| nth % self.places.len());
-        let mut free = from_own.filter_map(|nth| self.places[nth].try_lock().ok());
+        let mut free = from_own.filter_map(|nth| self.places[nth].0.try_lock().ok());
         // Where more read at once than places are kept: a connection for this once.
         let (mut place, mut once) = (free.next(), None);
         let slot = place.as_deref_mut().unwrap_or(&mut once);

@@ -17,6 +17,7 @@ pub struct Reader {
     pub since: Duration,
     /// How many connections had been lost before it was made.
     losses: u64,
+    keeps_points: bool,
 }
 
 impl Reader {
@@ -27,7 +28,17 @@ impl Reader {
     ) -> Result<Self, PartitionError> {
         let losses = connect.losses();
         let partition = connect.connect()?;
-        Ok(Self { partition, seen: Seen::default(), since: clock.monotonic(), losses })
+        let since = clock.monotonic();
+        Ok(Self { partition, seen: Seen::default(), since, losses, keeps_points: false })
+    }
+
+    /// The connection is for point reads from here on.
+    pub(super) fn keep_points(&mut self, bytes_max: usize) -> Result<(), PartitionError> {
+        if !self.keeps_points {
+            self.partition.keep_points(bytes_max)?;
+            self.keeps_points = true;
+        }
+        Ok(())
     }
 
     /// Whether no connection of the partition was lost since it was made: that server may have

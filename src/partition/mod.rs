@@ -411,6 +411,12 @@ pub trait Partition {
     /// Point reads.
     fn get(&mut self, get: &Get<'_>) -> Result<Fetched>;
 
+    /// Point reads, again and again, are what this connection is for: it may keep up to so many
+    /// bytes of what it reads in memory.
+    fn keep_points(&mut self, _bytes_max: usize) -> Result<()> {
+        Ok(())
+    }
+
     /// Keys of one space in byte order.
     fn list(&mut self, range: &Range) -> Result<Listing>;
 

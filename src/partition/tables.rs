@@ -211,6 +211,11 @@ pub trait Transact {
         None
     }
 
+    /// Point reads are what this connection is for; nothing has to follow from it.
+    fn keep_points(&mut self, _bytes_max: usize) -> Result<()> {
+        Ok(())
+    }
+
     /// Runs `work` in one transaction, alone; an error rolls it back. Durable when it returns.
     fn writing<T>(&mut self, work: impl FnOnce(&mut dyn Tables) -> Result<T>) -> Result<T>;
 }

@@ -1,5 +1,6 @@
 //! What the store has of one partition: its lanes, and what is known of how it does.
 
+use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -24,6 +25,9 @@ use crate::version::{PartitionId, Version};
 
 /// Connections kept for reads on the thread that asks: a few per web worker.
 const LOCAL_READERS_MAX: usize = 16;
+/// What each of them may keep of what it has read, and all of one partition together.
+const LOCAL_KEPT_BYTES_MAX: usize = 64 << 20;
+const LOCAL_KEPT_BYTES_ALL: usize = 256 << 20;
 
 /// One partition's lanes.
 pub struct Lanes {
@@ -58,7 +62,10 @@ impl Lanes {
         limits: LaneLimits,
     ) -> std::io::Result<Self> {
         let (name, connect) = (&served.serving.name, &served.connect);
-        let local = LocalReaders::new(Arc::clone(connect), Arc::clone(clock), LOCAL_READERS_MAX);
+        let readers = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let kept = (LOCAL_KEPT_BYTES_ALL / readers).min(LOCAL_KEPT_BYTES_MAX);
+        let local =
+            LocalReaders::new(Arc::clone(connect), Arc::clone(clock), LOCAL_READERS_MAX, kept);
         let write = served.part.is_voter().then(|| {
             WriteLane::start(WriteLaneParts {
                 id: served.serving.id,
@@ -145,11 +152,14 @@ impl Lanes {
         (deadline, patience): (Deadline, Duration),
     ) -> Result<Point, Miss> {
         let began = self.clock.monotonic();
-        let answer = points.get(key.clone(), needed.clone(), deadline);
+        let answer = points.submit(key.clone(), needed.clone(), deadline)?;
         let answer = tokio::time::timeout(patience, answer).await;
         // For nothing, too: whoever lets reads wait is slow.
         self.answers_in.note(self.clock.monotonic().saturating_sub(began));
-        let answer = answer.unwrap_or(Err(PointError::Lane(LaneError::DeadlinePassed)));
+        let answer = match answer {
+            Ok(answer) => answer.unwrap_or(Err(LaneError::Stopped.into())),
+            Err(_) => Err(LaneError::DeadlinePassed.into()),
+        };
         match &answer {
             Ok(_) | Err(PointError::Behind(_)) => self.note(None),
             Err(PointError::Lane(LaneError::Failed(error))) => self.note(Some(error.in_public())),

@@ -30,7 +30,8 @@ impl Store {
         if let Some(routed) = self.at_hand(need, key, |lanes| self.get_here(lanes, key, need)) {
             return Ok(self.shown(routed, vector));
         }
-        self.get_routed(key, need, vector, &mut Tries::default()).await
+        let mut tries = Tries::default();
+        Box::pin(self.get_routed(key, need, vector, &mut tries)).await
     }
 
     /// The same, telling of every partition that was asked.
@@ -82,12 +83,7 @@ impl Store {
     }
 
     /// Reads one key at one partition, and counts that.
-    async fn get_at(
-        &self,
-        lanes: &Lanes,
-        key: &Key,
-        needed: &Vector,
-    ) -> Result<(Row, Over), Miss> {
+    async fn get_at(&self, lanes: &Lanes, key: &Key, needed: &Vector) -> Result<(Row, Over), Miss> {
         let began = self.clock.monotonic();
         let answer = self.look_up(lanes, key, needed).await;
         self.count_answer(lanes, key.space(), began, &answer);
@@ -109,7 +105,7 @@ impl Store {
         let point = if matches!(point.found, Some(Found::Large { .. })) {
             let (key, needed) = (key.clone(), needed.clone());
             let whole = move |reader: &mut Reader| point_of(reader, &key, &needed, usize::MAX);
-            lanes.read(self.deadline(), whole).await?
+            Box::pin(lanes.read(self.deadline(), whole)).await?
         } else {
             point
         };

@@ -84,11 +84,15 @@ impl Store {
             Err(StoreError::TooStale { .. } | StoreError::TooOld { .. }) => {}
             answer => return answer,
         }
-        match self.pinned(need) {
-            Some(target) => self.sync.pass(target, PULL_WAIT).await,
-            None => self.pull().await,
-        }
-        self.attempt(&errand, &read, tries).await
+        // Apart, as all that is rare: a future is as large as the largest that it may hold.
+        Box::pin(async {
+            match self.pinned(need) {
+                Some(target) => self.sync.pass(target, PULL_WAIT).await,
+                None => self.pull().await,
+            }
+            self.attempt(&errand, &read, tries).await
+        })
+        .await
     }
 
     /// Asks whoever may serve, once.
@@ -98,7 +102,10 @@ impl Store {
         read: &impl AsyncFn(&Lanes, &Vector) -> Result<(T, Over), Miss>,
         tries: &mut Tries,
     ) -> Result<Routed<T>, StoreError> {
-        let (needed, floor) = self.needed(errand).await?;
+        let (needed, floor) = match errand.need.max_age {
+            None => (errand.need.covers.clone(), None),
+            Some(max_age) => Box::pin(self.needed(errand, max_age)).await?,
+        };
         let all = self.lanes.load();
         tries.order = self.order(errand, &needed, &all)?;
         let Tries { order, missed } = tries;
@@ -116,27 +123,30 @@ impl Store {
             },
             None => {
                 first.note(Some("does not answer"));
-                Some(Either::Left(asked_first))
+                Some(asked_first)
             }
         };
-        let mut asked: FuturesUnordered<_> = silent.into_iter().collect();
-        loop {
-            let newest = waiting.next();
-            if let Some(lanes) = newest {
-                asked.push(Either::Right(ask(lanes)));
+        Box::pin(async {
+            let mut asked: FuturesUnordered<_> = silent.into_iter().map(Either::Left).collect();
+            loop {
+                let newest = waiting.next();
+                if let Some(lanes) = newest {
+                    asked.push(Either::Right(ask(lanes)));
+                }
+                let has_more = newest.is_some() && waiting.peek().is_some();
+                let Some(answered) = patiently(asked.next(), has_more).await else {
+                    newest.inspect(|lanes| lanes.note(Some("does not answer")));
+                    continue;
+                };
+                let Some(answer) = answered else {
+                    return Err(last.unwrap_or_else(|| self.no_such("any")));
+                };
+                if let Some(routed) = self.judge(errand, answer, floor, missed, &mut last) {
+                    return Ok(routed);
+                }
             }
-            let next = patiently(asked.next(), newest.is_some() && waiting.peek().is_some()).await;
-            let Some(answered) = next else {
-                newest.inspect(|lanes| lanes.note(Some("does not answer")));
-                continue;
-            };
-            let Some(answer) = answered else {
-                return Err(last.unwrap_or_else(|| self.no_such("any")));
-            };
-            if let Some(routed) = self.judge(errand, answer, floor, missed, &mut last) {
-                return Ok(routed);
-            }
-        }
+        })
+        .await
     }
 
     /// The answer of a partition, if it serves; else why it does not is noted.
@@ -181,9 +191,12 @@ impl Store {
     }
 
     /// What the answer has to cover, and the instant that it is then as of.
-    async fn needed(&self, errand: &Errand<'_>) -> Result<(Vector, Option<Duration>), StoreError> {
+    async fn needed(
+        &self,
+        errand: &Errand<'_>,
+        max_age: Duration,
+    ) -> Result<(Vector, Option<Duration>), StoreError> {
         let mut needed = errand.need.covers.clone();
-        let Some(max_age) = errand.need.max_age else { return Ok((needed, None)) };
         let told = || {
             let now = self.clock.monotonic();
             self.ages().needed(now, max_age, errand.masters, errand.topology)

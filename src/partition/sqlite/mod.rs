@@ -59,8 +59,8 @@ const RUN: RunId = RunId(1);
 
 /// More than there are statements, so that none is ever prepared twice.
 const STATEMENTS_MAX: usize = 64;
-/// Each connection's page cache: enough for the inner pages of a few million keys. The operating
-/// system caches the rest.
+/// The least page cache of a connection: enough for the inner pages of a few million keys. The
+/// operating system caches the rest.
 const CACHE_KIB: i64 = 8 * 1024;
 /// A log that one great transaction blew up is cut back to this at the next checkpoint.
 const LOG_BYTES_KEPT: i64 = 64 * 1024 * 1024;
@@ -320,6 +320,12 @@ impl Transact for SqliteConnection {
         let [key] = get.keys else { return None };
         let settled = self.ready_to_read();
         Some(settled.and_then(|()| self.session().point(key, get.inline_bytes_max)))
+    }
+
+    fn keep_points(&mut self, bytes_max: usize) -> Result<()> {
+        let kib = i64::try_from(bytes_max / 1024).unwrap_or(i64::MAX).max(CACHE_KIB);
+        let set = self.connection.pragma_update(None, "cache_size", -kib);
+        set.map_err(|error| failure("cache_size", error))
     }
 
     fn writing<T>(&mut self, work: impl FnOnce(&mut dyn Tables) -> Result<T>) -> Result<T> {

@@ -126,3 +126,17 @@ fn a_panic_in_a_transaction_takes_back_what_it_wrote() {
     assert!(standing.is_empty());
     connection.writing(|tables| tables.put_rows(&[&row("k", 2)])).unwrap();
 }
+
+#[test]
+fn a_connection_for_point_reads_keeps_more_in_memory_and_never_less() {
+    let Fixture { mut connection, _directory } = fixture();
+    let kept = |connection: &SqliteConnection| -> i64 {
+        let told = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+        -connection.connection.pragma_query_value(None, "cache_size", told).unwrap()
+    };
+    assert_eq!(kept(&connection), CACHE_KIB);
+    Partition::keep_points(&mut connection, 64 << 20).unwrap();
+    assert_eq!(kept(&connection), 64 << 10);
+    Partition::keep_points(&mut connection, 1).unwrap();
+    assert_eq!(kept(&connection), CACHE_KIB);
+}

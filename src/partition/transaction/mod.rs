@@ -115,6 +115,10 @@ impl<T: Transact> Partition for T {
         }
     }
 
+    fn keep_points(&mut self, bytes_max: usize) -> Result<()> {
+        Transact::keep_points(self, bytes_max)
+    }
+
     fn list(&mut self, range: &Range) -> Result<Listing> {
         self.reading(|tables| read::list(tables, range))
     }
