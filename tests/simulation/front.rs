@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use datastore::age::Ages;
+use datastore::failover::cuts::Look;
 use datastore::feed::Position;
 use datastore::founding::history::History;
 use datastore::lane::batch::BatchError;
@@ -54,6 +55,8 @@ pub struct Front {
     pub aging: BTreeMap<PartitionId, (u64, Duration)>,
     /// Servers that it cannot reach.
     pub cut: BTreeSet<PartitionId>,
+    /// Where everybody stood when it looked for old cuts.
+    pub looked: Option<Look>,
 }
 
 impl Front {
@@ -70,6 +73,7 @@ impl Front {
             looking: BTreeSet::new(),
             aging: BTreeMap::new(),
             cut: BTreeSet::new(),
+            looked: None,
         }
     }
 }

@@ -303,6 +303,7 @@ impl History {
         self.spawn(NewOperation::new("trim", front, move |net| {
             if refresh {
                 ownership::refresh(net);
+                ownership::drop_cuts(net);
             }
             operations::run_trim(net, target);
         }));
@@ -401,8 +402,11 @@ impl History {
         }
         // Passes may have met what keeps a change from its end.
         self.finish_changes();
-        self.quiet_round();
-        self.quiet_round();
+        let net = Net { world: &self.world, front: 0, yielder: None };
+        for _ in 0..2 {
+            self.quiet_round();
+            ownership::drop_cuts(&net);
+        }
         self.finish_following();
         self.world.get().check_quiet();
         self.probe_writes();

@@ -133,6 +133,7 @@ const SOMETIMES: &[&str] = &[
     "the right database came back",
     "slots were taken over",
     "slots were handed over",
+    "old cuts were dropped",
     "a fence was passed forward",
     "too few could be fenced",
     "a change lost against another",
