@@ -2,8 +2,8 @@
 //!
 //! # Flow
 //!
-//! [`measure`] looks at the clock and has [`guard`] check where a request comes from. The resource's
-//! `serve` then reads all of the request that can be wrong (path, query, negotiation,
+//! [`measure`] looks at the clock and has [`guard`] check where a request comes from. The
+//! resource's `serve` then reads all of the request that can be wrong (path, query, negotiation,
 //! preconditions, session) before it asks the store anything, and before it takes a byte of a body.
 //! Whatever goes wrong is a [`error::Problem`] of the closed list in [`code`], which is also the
 //! only place where statuses of errors stand.
