@@ -43,6 +43,10 @@ impl Store {
         let Some(row) = row.and_then(|outcome| outcome.row(write, master)) else {
             return Acks { held: 1, needed, voters };
         };
+        // Late, thus in the ledger at best: nobody is asked, and nobody else's push waits for it.
+        if topology.cuts().make_late(&row) {
+            return Acks { held: 1, needed, voters };
+        }
         let others = topology.data_voters().filter(|voter| voter.id != row.origin);
         let lanes = self.lanes.load_full();
         let others: Vec<&Lanes> =

@@ -55,8 +55,6 @@ pub enum Bug {
     RepairForgotten,
     /// What a partition says of a row comes with a later vector than the row.
     VectorAhead,
-    /// A cut is dropped before everybody has judged what it tells of.
-    CutsDroppedAtOnce,
     /// Every second connection is not asked whether its database is an older copy.
     CopyBelieved,
 }
@@ -89,7 +87,6 @@ pub const PLANTS: &[(Plant, &str)] = &[
     (Plant::Bug(Bug::RepairForgotten), "CONV-1"),
     (Plant::Bug(Bug::VectorAhead), "VERIFY"),
     (Plant::Bug(Bug::CopyBelieved), "RESTORE"),
-    (Plant::Bug(Bug::CutsDroppedAtOnce), "LOSS-1"),
     (Plant::Without(&[Rule::TrimAllVoters]), "FLOOR"),
     (Plant::Without(&[Rule::RaiseClock]), "LIVE"),
 ];

@@ -16,7 +16,6 @@ use datastore::topology::slots::Move;
 use datastore::topology::{Incarnation, State, Topology, Voter};
 use datastore::version::{Epoch, PartitionId};
 
-use crate::bugs::Bug;
 use crate::history::{History, NewOperation};
 use crate::link::Net;
 use crate::world::World;
@@ -170,15 +169,7 @@ pub fn mark_active(net: &Net<'_>, id: PartitionId) -> bool {
 /// Drops cuts that are old by what the front end saw at an earlier look, if it was one.
 pub fn drop_cuts(net: &Net<'_>) {
     let looked = net.world.get().fronts[net.front].looked.take();
-    let at_once = net.world.get().bug == Some(Bug::CutsDroppedAtOnce);
     change(net, "old cuts were looked for", |reach, proposer| {
-        if at_once {
-            let base = proposer.read(reach)?;
-            let all = base.cuts().iter().map(|cut| (cut.origin, cut.end())).collect();
-            let next = base.without_old_cuts(&all);
-            proposer.change(reach, &base, &next)?;
-            return Ok(next);
-        }
         let before = proposer.read(reach)?.cuts().iter().count();
         let (document, look) = cuts::drop_old(reach, proposer, looked.as_ref())?;
         let mut world = net.world.get();
