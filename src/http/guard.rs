@@ -159,7 +159,7 @@ pub fn check(policy: &HostPolicy, request: &RequestHead) -> Result<(), Problem> 
     Err(Problem::new(Code::CrossSite, "a page of another site may not make this request"))
 }
 
-/// Protects the answer to a request by this method, and leaves out the body of HEAD.
+/// Protects an answer, and leaves out its body where HEAD asked for it.
 pub fn protect(mut response: HttpResponse, is_head: bool) -> HttpResponse {
     for (name, value) in [
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),

@@ -2,6 +2,9 @@
 //!
 //! # Flow
 //!
+//! A read that bounds no age, and whose first candidate is in this process, is answered there and
+//! then, on the thread that asks (`at_hand`). All others, and what is not served so, go this way.
+//!
 //! What the read has to cover is put together first: the token, and, where it may only be so old,
 //! the heads that were read recently enough ([`crate::age::Ages::needed`]); where nobody looked
 //! recently enough, the masters are looked at there and then. The candidates are asked in the order
