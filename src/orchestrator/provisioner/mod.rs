@@ -171,19 +171,27 @@ impl Provisioners {
         (!home.is_empty()).then_some(home)
     }
 
-    /// The same, told from now on.
+    /// The same, told from now on. Several may ask at once: all are told the same.
     pub fn make_home(&self) -> Result<String> {
+        if let Some(home) = self.home() {
+            return Ok(home);
+        }
         let system =
             |source| ProvisionError::System { what: "cannot write under the data root", source };
         make_folder(&self.folder).map_err(system)?;
         let random = getrandom::u64().map_err(|error| system(io::Error::other(error)))?;
-        let mut options = fs::OpenOptions::new();
-        match options.write(true).create_new(true).mode(0o600).open(self.folder.join(HOME)) {
-            Ok(mut file) => file.write_all(format!("{random:016x}").as_bytes()).map_err(system)?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(system(error)),
+        let home = format!("{random:016x}");
+        // It gets its name only once it says something, for whoever else asks meanwhile.
+        let written = self.folder.join(format!("{HOME}.{home}"));
+        let named = write_new(&written, &home)
+            .and_then(|()| fs::hard_link(&written, self.folder.join(HOME)));
+        remove_file(&written).map_err(system)?;
+        match named {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(system(error)),
+            Ok(()) | Err(_) => {
+                self.home().ok_or_else(|| system(io::Error::other("the file is empty")))
+            }
         }
-        self.home().ok_or_else(|| system(io::Error::other("the file is empty")))
     }
 }
 
@@ -193,6 +201,13 @@ const HOME: &str = "home";
 /// A folder that nobody else may look into.
 fn make_folder(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Writes a file that was not there, for nobody else to read.
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
 }
 
 /// Removes a file; that there is none is as good.
@@ -211,4 +226,43 @@ pub fn remove_database(path: &Path) -> io::Result<()> {
         remove_file(Path::new(&file))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Barrier;
+    use std::thread;
+
+    use super::*;
+    use crate::clock::System;
+
+    #[test]
+    fn however_many_make_a_home_at_once_it_is_one() {
+        for _ in 0..50 {
+            let root = tempfile::tempdir().unwrap();
+            let provisioners = Provisioners::new(
+                root.path(),
+                "test",
+                Vec::new(),
+                None,
+                SetId(1),
+                Arc::new(System::new()),
+            );
+            assert_eq!(provisioners.home(), None);
+            let ready = Barrier::new(4);
+            let make = || {
+                ready.wait();
+                provisioners.make_home().unwrap()
+            };
+            let homes: BTreeSet<String> = thread::scope(|scope| {
+                let threads = [(); 4].map(|()| scope.spawn(make));
+                threads.map(|thread| thread.join().unwrap()).into()
+            });
+            assert_eq!(homes.len(), 1, "{homes:?}");
+            assert_eq!(provisioners.home(), homes.into_iter().next());
+            let files = fs::read_dir(root.path().join("data/copies")).unwrap();
+            assert_eq!(files.count(), 1, "only the home itself");
+        }
+    }
 }
