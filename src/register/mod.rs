@@ -90,7 +90,7 @@ pub enum RegisterError {
 pub struct Proposer {
     id: u64,
     round: u64,
-    /// Whom to ask: the newest value read, or a hint.
+    /// Whom to ask: the newest value read, or a hint, which may never be chosen.
     known: Topology,
     /// The newest value that is known to be chosen.
     chosen: Option<Topology>,
@@ -145,9 +145,18 @@ impl Proposer {
     }
 
     fn learn(&mut self, value: Topology) -> Topology {
-        self.hint(&value);
+        self.known = value.clone();
         self.chosen = Some(value.clone());
         value
+    }
+
+    /// Goes on with whom those who answered name: `known` may never be chosen, and whom it names may
+    /// be gone. Any document will do that no chosen one has replaced, also an older one: what was
+    /// chosen after it, a majority of its electorates had to accept.
+    fn follow(&mut self, document: Topology) {
+        if self.chosen.as_ref().is_none_or(|chosen| chosen.revision() <= document.revision()) {
+            self.known = document;
+        }
     }
 
     /// Reading without a ballot; `None` where that leaves a doubt.
@@ -212,7 +221,7 @@ impl Proposer {
         reach: &mut dyn Reach,
         change: Option<(&Topology, &Topology)>,
     ) -> Result<Topology, RegisterError> {
-        let mut followed = self.known.revision();
+        let mut followed = self.known.clone();
         for _ in 0..ATTEMPTS {
             self.round += 1;
             let ballot = Ballot { round: self.round, proposer: self.id };
@@ -221,11 +230,11 @@ impl Proposer {
                 if self.round > ballot.round {
                     continue;
                 }
-                // Nobody to follow: those who answered know of nothing newer.
-                if self.known.revision() == followed {
+                // Those who answered name nobody else.
+                if self.known == followed {
                     return Err(RegisterError::NoQuorum);
                 }
-                followed = self.known.revision();
+                followed = self.known.clone();
                 continue;
             };
             self.hint(&standing);
@@ -256,7 +265,7 @@ impl Proposer {
             Verdict::Ask(value) => value,
             Verdict::NoQuorum => {
                 let newest = promises.into_values().max_by_key(|vote| vote.document.revision())?;
-                self.hint(&newest.document);
+                self.follow(newest.document);
                 return None;
             }
         };

@@ -180,6 +180,39 @@ fn a_change_that_was_broken_off_is_brought_to_its_end(kind: Kind) {
     assert_eq!(Proposer::new(2, topology()).read(&mut three).unwrap(), next);
 }
 
+/// Only A has accepted a document without C, and is lost then. A proposer that has met it there goes
+/// on with those who are left.
+#[apply(engines)]
+fn a_document_that_was_never_chosen_holds_nobody_up(
+    kind: Kind,
+    #[values(false, true)] differ: bool,
+) {
+    let bed = Bed::new(kind);
+    let mut three = Three::new(&bed);
+    let mut proposer = Proposer::new(1, topology());
+    let base = proposer.read(&mut three).unwrap();
+    let lost = base.take_over(C, A, crate::bed::version(1, 0), epoch(2)).unwrap();
+    proposer.change(&mut three, &base, &lost).unwrap();
+    let retired = lost.retire(C, epoch(3)).unwrap();
+    let died = Ballot { round: 20, proposer: 9 };
+    three.homes[0].connection.promise(LIFE, died).unwrap();
+    three.homes[0].connection.accept(LIFE, died, &retired).unwrap();
+    if differ {
+        let again = Ballot { round: 19, proposer: 9 };
+        three.homes[1].connection.promise(LIFE, again).unwrap();
+        three.homes[1].connection.accept(LIFE, again, &lost).unwrap();
+    }
+    three.away = vec![B, C];
+    let failed = proposer.read(&mut three);
+    assert!(matches!(failed, Err(RegisterError::NoQuorum)), "{failed:?}");
+    three.away = vec![A];
+    assert_eq!(proposer.read(&mut three).unwrap(), lost);
+    let next = lost.take_over(A, B, crate::bed::version(1, 0), epoch(3)).unwrap();
+    proposer.change(&mut three, &lost, &next).unwrap();
+    three.away.clear();
+    assert_eq!(Proposer::new(2, topology()).read(&mut three).unwrap(), next);
+}
+
 /// While a change of the voters is not settled, the voters before it have to agree, too.
 #[apply(engines)]
 fn a_new_voter_alone_decides_nothing(kind: Kind) {
