@@ -14,7 +14,8 @@ use crate::topology::Topology;
 /// its successor goes on without the row, and what is held of it is an entry of the ledger. Under
 /// the topology of its commit the fence would have refused it.
 pub fn push(target: &mut dyn Partition, rows: &[Record], topology: &Topology) -> Result<()> {
-    if rows.iter().any(|row| topology.cuts().make_late(row)) {
+    let is_late = |row| topology.cuts().make_late(row);
+    if rows.iter().any(is_late) && Rule::LateUncounted.in_force() {
         return Err(Refusal::Fenced { clock: topology.epoch() }.into());
     }
     let status = target.status()?;

@@ -121,6 +121,9 @@ pub enum Rule {
     QuorumRead,
     /// What merging drops of a late row goes to the ledger, in the same transaction (H15).
     LateKept,
+    /// A row that was committed under an earlier topology and is late under that of its push is
+    /// held by nobody: a majority that keeps it in its ledgers is none (LOSS-1).
+    LateUncounted,
     /// A new master gives early rows of its slots versions of its own (H11).
     Reissue,
     /// An unplanned takeover first fences so many that every majority-acknowledged write is on one
@@ -198,6 +201,7 @@ impl Rule {
         Self::QuorumRead,
         Self::OwnElectorate,
         Self::LateKept,
+        Self::LateUncounted,
         Self::Reissue,
         Self::FenceFirst,
         Self::FenceBefore,

@@ -4,7 +4,10 @@
 
 mod support;
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use datastore::clock::{Clock, System};
@@ -21,7 +24,7 @@ use datastore::store::route::Part;
 use datastore::sync::round::Member;
 use datastore::topology::slots::Move;
 use datastore::vector::Token;
-use datastore::version::{PartitionId, RunId, SetId};
+use datastore::version::{PartitionId, RunId, SetId, Version};
 use datastore::write::{Outcome, Write};
 
 use crate::support::masters::{COPY, Kind, Masters, NAMES, SET};
@@ -187,6 +190,31 @@ async fn who_waits_for_a_master_that_hangs_is_routed_again() {
     front.hold("a", false);
     let need = Need::at("b");
     assert_eq!(value_at(&front, &name, &need).await.as_deref(), Some("waits"));
+}
+
+/// LOSS-1: the master is lost between the commit and the pushes. Others would keep the row, in their
+/// ledgers; so nobody is asked, and nobody counts.
+#[tokio::test]
+async fn a_write_whose_master_was_lost_before_the_pushes_is_held_by_it_alone() {
+    let front = Masters::over(Kind::Memory);
+    let name = front.key_of("a");
+    let mut writing = pin!(front.store.write(set(&name, "late"), Ack::Majority, None));
+    let begun = poll_fn(|context| Poll::Ready(writing.as_mut().poll(context).is_pending())).await;
+    assert!(begun, "its commit is waited for");
+    let committed = async || value_at(&front, &name, &Need::at("a")).await.is_some();
+    while !committed().await {
+        tokio::task::yield_now().await;
+    }
+    let [a, b] = ["a", "b"].map(|name| front.topology.voter_named(name).unwrap().id);
+    let epoch = front.topology.epoch().next();
+    let lost = front.topology.take_over(a, b, Version::ZERO, epoch).unwrap();
+    front.shared.store(Arc::new(lost));
+    let Err(StoreError::AckUnmet(written)) = writing.await else { panic!("LOSS-1") };
+    assert_eq!(written.acks.map(|acks| (acks.held, acks.voters)), Some((1, 3)));
+    assert!(front.store.health().iter().all(|one| one.trouble.is_none()), "nobody was asked");
+    for partition in ["b", "c"] {
+        assert_eq!(value_at(&front, &name, &Need::at(partition)).await, None, "{partition}");
+    }
 }
 
 /// A read copy that the store does not serve yet.

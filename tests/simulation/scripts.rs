@@ -49,6 +49,7 @@ fn every_hole_opens_without_its_rule() {
 #[case::early_rows_not_read(Rule::EarlyEntries)]
 #[case::early_rows_forgotten(Rule::Reissue)]
 #[case::ledger_skipped(Rule::LateKept)]
+#[case::ledger_counted(Rule::LateUncounted)]
 #[case::register_read_from_one_acceptor(Rule::QuorumRead)]
 #[case::acceptors_of_the_value_before(Rule::OwnElectorate)]
 #[case::acceptors_that_forgot(Rule::SameIncarnation)]

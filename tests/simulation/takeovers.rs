@@ -205,6 +205,33 @@ fn h12_push_after_the_change(s: &mut Script) {
     heal(s);
 }
 
+/// A front end learns of the takeover between its commit and its push, which nothing fences then.
+fn push_after_a_takeover(s: &mut Script) {
+    part(s);
+    s.set(1, 0);
+    take_over(s, A);
+    s.cut(1, &[B]);
+    s.run(1, |net| {
+        ownership::refresh(net);
+    });
+    push_to_c(s, 1, 0);
+    s.set(0, 0);
+    heal(s);
+}
+
+/// A follower stands in the log of a master that has left since, which others have all of.
+fn follower_of_a_retired_log(s: &mut Script) {
+    s.set(0, 0);
+    s.sync_voters(0);
+    follow_from_here(s);
+    s.set(0, 1);
+    s.sync_voters(0);
+    s.cut(0, &[A]);
+    take_over(s, A);
+    retire(s, A);
+    s.world.get().lose_for_ever(A);
+}
+
 /// Whoever fenced dies: writes go on under the same assignment.
 fn h13_fence_left_behind(s: &mut Script) {
     s.set(0, 0);
@@ -441,6 +468,8 @@ pub const HOLES: &[Hole] = &[
     ("H11: left alone", h11_successor_left_alone, &[Rule::Reissue]),
     ("H12: before", h12_push_before_the_change, &[Rule::FenceFirst]),
     ("H12: after", h12_push_after_the_change, &[Rule::PushFence]),
+    ("a push after a takeover", push_after_a_takeover, &[Rule::LateUncounted]),
+    ("a follower of a retired log", follower_of_a_retired_log, &[]),
     ("H13", h13_fence_left_behind, &[Rule::Unfence]),
     ("H14", h14_all_origins, &[Rule::CatchUp]),
     ("H15: at home", h15_overwritten_at_home, &[Rule::LateKept]),
