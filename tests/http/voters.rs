@@ -16,7 +16,9 @@ use datastore::version::PartitionId;
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
+use crate::feed::{all, now};
 use crate::fixture::{Answer, BOUND, Front, LIMITS, delete, get, post};
+use crate::stream::Stream;
 use crate::support::masters::{COPY, Kind, Masters};
 
 const KEYS: usize = 100;
@@ -284,6 +286,32 @@ async fn a_join_goes_on_wherever_its_driver_has_ended() {
         until(&front, "it is open", async || front.store.serves(PartitionId(4))).await;
         assert!(holds_all(&front, "voter_4").await, "after {steps} steps");
     }
+}
+
+/// FEED-1: a follower that has not come to the end of a log finds the rest of it at others once its
+/// origin has left, at a front end that has never known that as well.
+#[actix_web::test]
+async fn the_log_of_a_partition_that_has_left_is_followed_to_its_end() {
+    let front = front(&["a", "b", "c"]).await;
+    let since = now(&front).await;
+    let key = front.key_of("a");
+    let written = front.put(&format!("/bucket/{key}"), "after").await;
+    assert_eq!(written.status, 201, "{written:?}");
+    front.round().await;
+    done(&front, &front.ask(delete("/admin/partitions/a")).await).await;
+    assert_eq!(front.identity("a"), None, "it is gone");
+    is_told(&front, &since, &key).await;
+    let topology = Topology::clone(&ownership(&front).topology());
+    is_told(&Front::of(front.masters.again_under(topology), LIMITS), &since, &key).await;
+}
+
+/// Whether all that a follower has missed since then is this key: page by page, and on a stream.
+async fn is_told(front: &Front, since: &str, key: &str) {
+    let (events, _) = all(front, since, "").await;
+    let keys: Vec<&Value> = events.iter().map(|event| &event["key"]).collect();
+    assert_eq!(keys, [key]);
+    let mut stream = Stream::again(front, "since=now", since).await;
+    assert_eq!(stream.next_event().await.data["key"], key);
 }
 
 /// Does the first `steps` of a retirement, as a front end that ends then.

@@ -23,6 +23,7 @@ use crate::front::Ticket;
 use crate::history::NewOperation;
 use crate::link::Net;
 use crate::ownership;
+use crate::world::World;
 
 /// Small pages, so that they are cut.
 fn limits(net: &Net<'_>) -> PageLimits {
@@ -506,16 +507,26 @@ fn is_gone(net: &Net<'_>, position: &Vector) -> bool {
     Gone::of(topology, best).iter().any(|gone| gone.takes(position))
 }
 
+/// Whose logs may go on after where a follower stands: whoever is there, has given it something, or
+/// is known to `target`.
+fn logs(world: &World, nth: usize, target: PartitionId) -> BTreeSet<PartitionId> {
+    let seen = world.followers[nth].position.seen().cloned().unwrap_or_default();
+    let known = world.server(target).status().vector;
+    let named = seen.iter().chain(known.iter()).map(|(origin, _)| origin);
+    world.ids().into_iter().chain(named).collect()
+}
+
 /// A follower asks a partition for its next page.
 pub fn follow(net: &Net<'_>, nth: usize, target: PartitionId) {
     let (position, turn, barriers, selection) = {
         let mut world = net.world.get();
         let barriers = Rc::clone(&world.fronts[net.front].barriers);
-        // Each log by itself, at its origin or elsewhere, or all of them together.
-        let ids = world.ids();
+        // Each log by itself, at its origin or elsewhere, or all of them together; those of
+        // origins that have left as well.
+        let logs = logs(&world, nth, target);
         let origins = match world.rng.u8(..4) {
-            0 => ids.into_iter().collect(),
-            1 => [ids[world.rng.usize(..ids.len())]].into(),
+            0 => logs,
+            1 => logs.iter().nth(world.rng.usize(..logs.len())).copied().into_iter().collect(),
             _ => [target].into(),
         };
         let follower = &world.followers[nth];

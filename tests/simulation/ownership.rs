@@ -360,15 +360,18 @@ impl History {
     /// are passed; a partition that never comes back is taken over from and retired.
     pub fn finish_changes(&self) {
         let net = Net { world: &self.world, front: 0, yielder: None };
-        let lost = self.world.get().lost;
-        // A change of the voters that was broken off needs all who stay: one of them may have what
-        // only whoever goes has as well (K5), and of two that are left neither can be lost.
-        if !refresh(&net) || self.world.get().needs_the_lost() {
+        if !refresh(&net) {
             self.world.get().find_again();
-            refresh(&net);
         }
-        let lost = lost.filter(|_| self.world.get().lost.is_some());
         for _ in 0..8 {
+            // A change of the voters that was broken off needs all who stay: one of them may have
+            // what only whoever goes has as well (K5), and of two that are left neither can be
+            // lost. What one acceptor had accepted may be chosen by any later change.
+            if self.world.get().needs_the_lost() {
+                self.world.get().find_again();
+            }
+            refresh(&net);
+            let lost = self.world.get().lost;
             let (greatest, epoch) = {
                 let world = self.world.get();
                 let clocks = world.servers.iter().filter(|server| server.is_there());

@@ -154,7 +154,13 @@ impl Masters {
 
     /// The same databases, and another store over all.
     pub fn again(self) -> Self {
-        Self::start(self.kind, self.clock, self.topology, self.databases, self.directory)
+        let topology = self.topology.clone();
+        self.again_under(topology)
+    }
+
+    /// The same for a front end that knows of the partitions of `topology` only.
+    pub fn again_under(self, topology: Topology) -> Self {
+        Self::start(self.kind, self.clock, topology, self.databases, self.directory)
     }
 
     /// The same databases with a new one, which masters nothing yet, and another store over all.
