@@ -96,6 +96,11 @@ impl Script {
         self.world.get().check_step();
     }
 
+    /// Whether an operation, the last one that was begun, has not ended.
+    pub fn is_held(&self, held: &Held) -> bool {
+        held.0 < self.history.operations.len()
+    }
+
     /// Lets everything held run to its end.
     pub fn finish(&mut self) {
         for step in 0..400 {
@@ -131,6 +136,14 @@ impl Script {
         let (write, session) = (self.set_of(nth), self.session());
         self.run(front, |net| operations::write(net, write, false, session));
         session
+    }
+
+    /// Writes a key at A, and holds the lane where that is visible and not durable.
+    pub fn set_visible(&mut self, front: usize, nth: usize) {
+        let (write, session) = (self.set_of(nth), self.session());
+        self.hold(front, move |net| operations::write(net, write, false, session));
+        let lane = Held(self.history.operations.len() - 1);
+        self.until(&lane, Stop::Visible(A));
     }
 
     pub fn delete(&self, front: usize, nth: usize) {
@@ -261,10 +274,7 @@ fn h4_push_after_gc(s: &mut Script) {
 /// A commit is visible and not durable; B pulls it; the master crashes.
 fn h5_visible_before_durable(s: &mut Script) {
     s.set(0, 0);
-    let (write, session) = (s.set_of(1), s.session());
-    s.hold(0, move |net| operations::write(net, write, false, session));
-    let lane = s.history.operations.len() - 1;
-    s.until(&Held(lane), Stop::Visible(A));
+    s.set_visible(0, 1);
     s.pull(1, B, A);
     s.crash(A);
     s.restart(A);

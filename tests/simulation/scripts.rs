@@ -4,8 +4,8 @@ use datastore::rules::Rule;
 use datastore::rules::ablation::without;
 use rstest::rstest;
 
-use crate::holes::{HOLES, Hole, Script};
-use crate::{restores, takeovers, voters};
+use crate::holes::{A, COPY, HOLES, Hole, Script};
+use crate::{restores, takeovers, upkeep, voters};
 
 /// Plays a script without some rules; what the checkers found.
 pub fn play(script: fn(&mut Script), rules: &[Rule]) -> Vec<String> {
@@ -59,5 +59,31 @@ fn each_bug_of_a_takeover_is_caught(#[case] missing: Rule) {
     assert!(!own.is_empty(), "{missing:?} has no history of its own");
     for (name, script, rules) in own {
         assert!(!play(*script, rules).is_empty(), "{name}: nobody noticed");
+    }
+}
+
+/// VERIFY: what a master shows may be taken back by a crash, and its numbers are jumped over then;
+/// whoever has come past them is not held to lack it. The crash comes wherever it may.
+#[test]
+fn nothing_is_missing_that_a_crash_takes_back() {
+    for steps in 0..60 {
+        let mut s = Script::new();
+        s.set(0, 0);
+        s.sync_voters(0);
+        s.set_visible(0, 0);
+        let verify = s.hold(0, upkeep::run_verify);
+        for _ in 0..steps {
+            if s.is_held(&verify) {
+                s.step(&verify);
+            }
+        }
+        s.crash(A);
+        s.restart(A);
+        s.set(1, 1);
+        s.sync_voters(1);
+        s.pull(1, COPY, A);
+        s.finish();
+        let found = s.found();
+        assert!(found.is_empty(), "after {steps} steps: {}", found.join("\n"));
     }
 }

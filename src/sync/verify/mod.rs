@@ -7,7 +7,7 @@
 //! that equal rows cost no way. Where the numbers differ the stride is taken in smaller parts, down
 //! to single rows; those that differ are read at every partition and judged ([`mod@judge`]), and
 //! what is wrong is put right by comparing and setting: a write that comes in between is left alone
-//! and judged anew. What a row's right copy leaves its partition for is durable there (BAR-1).
+//! and judged anew. Only what is durable is held against anybody, and copied (BAR-1).
 //!
 //! # Bounds
 //!
@@ -238,10 +238,11 @@ impl Pass<'_, '_> {
             let views: Views = self.ask(|partition| partition.inspect(key)).into_iter().collect();
             let rows = views.values().filter_map(|view| view.row.as_ref()?.row.as_ref());
             self.found.bytes += rows.map(|row| row.weight() as u64).sum::<u64>();
-            let verdicts = judge(master, &views);
+            let verdicts = self.certain(judge(master, &views), &views);
             // What was wrong and is not any more was put right, by us or by somebody else.
-            for (id, (_, is_mended)) in &mut wrong {
-                *is_mended = verdicts.iter().all(|verdict| verdict.target != *id);
+            let is_judged = |id| [id, master].iter().all(|id| views.contains_key(id));
+            for (&id, (_, is_mended)) in wrong.iter_mut().filter(|(id, _)| is_judged(**id)) {
+                *is_mended = verdicts.iter().all(|verdict| verdict.target != id);
             }
             for verdict in &verdicts {
                 wrong.entry(verdict.target).or_insert((verdict.wrong, false));
@@ -251,7 +252,10 @@ impl Pass<'_, '_> {
             }
             let mut is_done = false;
             for verdict in &verdicts {
-                is_done |= self.mend(key, verdict, &views);
+                let repaired = self.mend(key, verdict, &views);
+                is_done |= repaired.is_some();
+                let is_mended = repaired == Some(Repaired::Done);
+                wrong.insert(verdict.target, (verdict.wrong, is_mended));
             }
             if !is_done {
                 break;
@@ -267,16 +271,32 @@ impl Pass<'_, '_> {
         }
     }
 
-    /// Puts one copy right. `false`: nothing can be done about it now.
-    fn mend(&mut self, key: &Key, verdict: &Verdict, views: &Views) -> bool {
-        let source = verdict.source.and_then(|id| Some((id, views.get(&id)?)));
-        let (Some((from, right)), Some(standing)) = (source, views.get(&verdict.target)) else {
-            return false;
+    /// Those that rest on nothing that a crash may take back: with its numbers jumped over, whoever
+    /// came past them later would seem to lack it. And nothing else leaves its partition (BAR-1).
+    fn certain(&mut self, mut verdicts: Vec<Verdict>, views: &Views) -> Vec<Verdict> {
+        let involved = verdicts.iter().flat_map(|one| [Some(one.target), one.source]);
+        let involved: BTreeSet<PartitionId> = involved.flatten().collect();
+        let barriers = self.barriers;
+        let mut is_durable = |id: &PartitionId| {
+            let view = views.get(id)?;
+            self.ask_one(*id, |partition| barriers.pass(partition, &view.source))
         };
+        let durable: BTreeSet<PartitionId> =
+            involved.into_iter().filter(|id| is_durable(id).is_some()).collect();
+        verdicts.retain(|one| {
+            durable.contains(&one.target) && one.source.is_none_or(|id| durable.contains(&id))
+        });
+        verdicts
+    }
+
+    /// Puts one copy right. `None`: nothing can be done about it now.
+    fn mend(&mut self, key: &Key, verdict: &Verdict, views: &Views) -> Option<Repaired> {
+        let (from, standing) = (verdict.source?, views.get(&verdict.target)?);
+        let right = views.get(&from)?;
         let row = right.row.as_ref().and_then(|row| row.row.clone());
         // K7: whoever does not know of a takeover does not know which rows are late.
         if row.as_ref().is_some_and(|row| row.version.epoch() > self.topology.epoch()) {
-            return false;
+            return None;
         }
         let repair = Repair {
             key: key.clone(),
@@ -286,21 +306,14 @@ impl Pass<'_, '_> {
             reseed: standing.source.reseed,
             keep: verdict.keep,
         };
-        let barriers = self.barriers;
-        let durable = self.ask_one(from, |source| barriers.pass(source, &right.source));
-        let mended =
-            durable.and_then(|()| self.ask_one(verdict.target, |target| target.repair(&repair)));
-        match mended {
-            Some(Repaired::Done) => {
-                tracing::warn!(
-                    partition = %verdict.target, ?key, wrong = ?verdict.wrong, %from,
-                    "a row was wrong and has been put right"
-                );
-                true
-            }
-            Some(Repaired::Overtaken) => true,
-            None => false,
+        let repaired = self.ask_one(verdict.target, |target| target.repair(&repair))?;
+        if repaired == Repaired::Done {
+            tracing::warn!(
+                partition = %verdict.target, ?key, wrong = ?verdict.wrong, %from,
+                "a row was wrong and has been put right"
+            );
         }
+        Some(repaired)
     }
 
     fn ask_one<T>(
