@@ -348,3 +348,42 @@ fn a_lost_voter_is_replaced_under_load() {
     check(&other, &["store_1", "store_2", "store_3", "voter_4"], &told);
     other.stop();
 }
+
+/// A database that stands by becomes a voter, a master even, and is given back empty; then it is
+/// taken again, by a front end that was not there before.
+#[test]
+fn a_database_that_stands_by_becomes_a_voter_and_is_given_back() {
+    let (server, folder) = (Server::shared(), tempfile::tempdir().unwrap());
+    let [first, second, standby] = [(); 3].map(|()| server.database());
+    let configured = [
+        ("store_1", server.url_text(&first), "master"),
+        ("store_2", server.url_text(&second), "replica"),
+    ];
+    let mut environment = environment(folder.path(), &configured);
+    environment.push(("DATASTORE__SCALING__STANDBY".to_owned(), server.url_text(&standby)));
+    let one = front_end(folder.path(), &environment);
+    let body = json!({"role": "replica", "from": "standby", "name": "spare"});
+    let told = under_load(&[one.address()], |told| {
+        told.more();
+        assert_eq!(add(&one, &body), "spare is a replica");
+        until("it is served", || partition(&one, "spare")["lag"].is_u64());
+        let another = json!({"role": "replica", "from": "standby"}).to_string();
+        let (status, problem) = ask(&one, "POST", "/admin/partitions", &another);
+        assert_eq!((status, &problem["code"]), (409, &"no-standby".into()), "{problem}");
+        told.more();
+        done(&one, &ask(&one, "POST", "/admin/partitions/spare/promote", ""));
+        assert_eq!(partition(&one, "spare")["role"], "master");
+        told.more();
+    });
+    check(&one, &["store_1", "store_2", "spare"], &told);
+    assert!(!partition(&one, "spare").to_string().contains("e@s"), "no password is told");
+    assert!(remove(&one, "spare").contains("is empty"));
+    until("it is closed", || partition(&one, "spare")["code"] == "unknown-path");
+    assert!(is_empty(server, &standby));
+    check(&one, &["store_1", "store_2"], &told);
+    one.stop();
+    let two = front_end(folder.path(), &environment);
+    assert_eq!(add(&two, &body), "spare is a replica");
+    check(&two, &["store_1", "store_2", "spare"], &told);
+    two.stop();
+}
