@@ -14,7 +14,7 @@
 //!
 //! * whatever the master had committed and shown before t is in those heads, and (VEC-1) so is
 //!   whatever it took over from former masters of its slots, which is why its whole vector counts
-//!   and not its own place in it alone;
+//!   and not its own place in it alone; what a lost master alone had is nobody's until it is back;
 //! * heads may show what a crash takes back. Nobody else ever covers that without covering what
 //!   came instead, for versions are given once and rise (VER-1).
 //!

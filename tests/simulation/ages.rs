@@ -53,7 +53,7 @@ impl World {
     fn check_age(&mut self, key: &Key, row: Option<&Record>, age: Duration) {
         let now = self.clock.monotonic();
         let Some(as_of) = now.checked_sub(age) else { return };
-        let wanted = self.ledger.newest_before(key, as_of);
+        let wanted = self.ledger.newest_before(key, as_of, &self.register.cuts());
         if wanted.is_some_and(|wanted| !self.is_no_less(key, row, wanted)) {
             let detail =
                 format!("{key:?}: {row:?} is told to be {age:?} old, and lacks {wanted:?}");

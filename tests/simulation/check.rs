@@ -9,6 +9,7 @@ use datastore::clock::Clock as _;
 use datastore::partition::memory::State;
 use datastore::partition::{Partition, Status};
 use datastore::record::{Key, Record};
+use datastore::topology::cut::Cuts;
 use datastore::version::{Epoch, PartitionId, Seq, Version};
 use datastore::write::{Expected, Write};
 
@@ -82,13 +83,15 @@ impl Ledger {
             .find(|write| !write.lost)
     }
 
-    /// The greatest surviving version of `key` that could be seen before `instant`.
-    pub fn newest_before(&self, key: &Key, instant: Duration) -> Option<Version> {
+    /// The greatest surviving version of `key` that could be seen before `instant`; what a lost
+    /// master alone had, by `cuts`, is nobody's until it is back.
+    pub fn newest_before(&self, key: &Key, instant: Duration, cuts: &Cuts) -> Option<Version> {
         let of_key = self.by_key.iter().filter(|((k, _), _)| k == key);
         let writes = of_key.flat_map(|((_, origin), versions)| {
             versions.iter().map(|version| &self.writes[&(*origin, *version)])
         });
-        let seen = writes.filter(|write| write.at < instant && !write.lost && !write.late);
+        let is_late = |write: &Written| write.late || cuts.make_late(&write.row);
+        let seen = writes.filter(|write| write.at < instant && !write.lost && !is_late(write));
         seen.map(|write| write.row.version).max()
     }
 
