@@ -9,7 +9,8 @@
 //! - *One after the other*: `BEGIN IMMEDIATE`. Writers of one process queue up fairly at a
 //!   [`Turn`], since SQLite's own lock is polled and lets a busy lane starve everybody else; those
 //!   of other processes wait at SQLite's lock, both for [`BUSY_TIMEOUT`] at most.
-//! - *One snapshot a reader*: `BEGIN DEFERRED`; a reader never waits for a writer.
+//! - *One snapshot a reader*: `BEGIN DEFERRED`; a reader never waits for a writer, nor, while nothing
+//!   is written, for other readers of its process ([`anchor`]).
 //! - *Never another value*: keys are compared as bytes, and every row's checksum is compared
 //!   whenever its value is read; a row that does not match is an error, not an answer.
 //!
@@ -23,6 +24,7 @@
 //! <https://www.sqlite.org/pragma.html#pragma_synchronous>.
 
 mod acceptor;
+mod anchor;
 mod beats;
 mod failure;
 mod rows;
@@ -41,6 +43,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use self::anchor::Anchor;
 use self::failure::{failed_commit, failure, unreachable};
 use self::statements::Session;
 use self::turn::Turn;
@@ -92,6 +95,7 @@ pub struct Sqlite {
     path: PathBuf,
     clock: Arc<dyn Clock>,
     turn: Arc<Turn>,
+    anchor: Arc<Anchor>,
     is_replaceable: bool,
 }
 
@@ -110,7 +114,8 @@ impl Sqlite {
         }
         // An absolute path begins with a slash, so that SQLite cannot read a URI into it.
         let path = std::path::absolute(path).map_err(|_| PathError::NoWorkingDirectory)?;
-        Ok(Self { path, clock, turn: Arc::default(), is_replaceable: false })
+        let anchor = Arc::new(Anchor::new(path.clone()));
+        Ok(Self { path, clock, turn: Arc::default(), anchor, is_replaceable: false })
     }
 
     /// The file may be removed while connections to it are open: each looks before it reads, too,
@@ -122,10 +127,7 @@ impl Sqlite {
 
     fn open(&self) -> Result<SqliteConnection> {
         make_file(&self.path).map_err(unreachable)?;
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&self.path, flags)
-            .map_err(|error| failure("open", error))?;
-        configure(&connection)?;
+        let connection = open_connection(&self.path)?;
         let file = FileId::of(&self.path).map_err(unreachable)?;
         Ok(SqliteConnection {
             connection,
@@ -133,6 +135,8 @@ impl Sqlite {
             file,
             clock: Arc::clone(&self.clock),
             turn: Arc::clone(&self.turn),
+            anchor: Arc::clone(&self.anchor),
+            is_anchored: false,
             is_replaceable: self.is_replaceable,
         })
     }
@@ -192,6 +196,15 @@ fn make_file(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// A connection to a file that is there.
+fn open_connection(path: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection =
+        Connection::open_with_flags(path, flags).map_err(|error| failure("open", error))?;
+    configure(&connection)?;
+    Ok(connection)
 }
 
 fn configure(connection: &Connection) -> Result<()> {
@@ -260,6 +273,9 @@ struct SqliteConnection {
     file: FileId,
     clock: Arc<dyn Clock>,
     turn: Arc<Turn>,
+    anchor: Arc<Anchor>,
+    /// Whether its reads keep the anchor.
+    is_anchored: bool,
     is_replaceable: bool,
 }
 
@@ -318,11 +334,16 @@ impl Transact for SqliteConnection {
     /// One key is one statement: no transaction has to be opened around it.
     fn points(&mut self, get: &Get<'_>) -> Option<Result<Points>> {
         let [key] = get.keys else { return None };
+        if self.is_anchored {
+            self.anchor.note_read();
+        }
         let settled = self.ready_to_read();
         Some(settled.and_then(|()| self.session().point(key, get.inline_bytes_max)))
     }
 
     fn keep_points(&mut self, bytes_max: usize) -> Result<()> {
+        self.anchor.start();
+        self.is_anchored = true;
         let kib = i64::try_from(bytes_max / 1024).unwrap_or(i64::MAX).max(CACHE_KIB);
         let set = self.connection.pragma_update(None, "cache_size", -kib);
         set.map_err(|error| failure("cache_size", error))
