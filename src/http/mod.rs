@@ -273,6 +273,8 @@ async fn nothing_here(request: HttpRequest) -> HttpResponse {
 /// 404 for a path that is no resource's.
 fn unknown_path(path: &str) -> Problem {
     let path = shown(path.as_bytes());
-    let detail = format!("there is no resource at {path}; values live at /bucket/{{key}}");
+    let detail = format!(
+        "there is no resource at {path}; values live at /bucket/{{key}}, a console is at /console/"
+    );
     Problem::new(Code::UnknownPath, detail)
 }

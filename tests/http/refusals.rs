@@ -183,7 +183,12 @@ async fn a_resource_says_what_it_allows(#[case] path: &str, #[case] allow: &str)
 #[case("//bucket/k")]
 #[actix_web::test]
 async fn elsewhere_there_is_nothing(#[case] path: &str) {
-    refused(get(path)).await.assert_problem(404, "unknown-path");
+    let told = refused(get(path)).await;
+    told.assert_problem(404, "unknown-path");
+    if path == "/" {
+        let detail = told.json()["detail"].to_string();
+        assert!(detail.contains("/bucket/{key}") && detail.contains("/console/"), "{detail}");
+    }
     if !path.starts_with("/problems/n") {
         refused(put(path).set_payload("new")).await.assert_problem(404, "unknown-path");
     }
