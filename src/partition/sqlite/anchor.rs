@@ -10,10 +10,12 @@
 //!
 //! # Bounds
 //!
-//! A transaction that stands keeps every writer, also of other processes, from beginning the log
-//! anew once it is copied into the database. So there is none in a period after one in which
-//! anybody has committed or nobody has read, and the log grows by what is written in one period at
-//! most. While nobody reads the thread waits, and holds nothing.
+//! A transaction that stands keeps what is committed meanwhile, by any process, from being copied
+//! into the database, and so the log from being begun anew. So there is none in a period after one
+//! in which anybody has committed or nobody has read: whoever writes much is never in its way.
+//! Where commits and quiet periods alternate for long the log grows; so there is none either while
+//! its file is larger than what is kept of it ([`LOG_BYTES_KEPT`]), until it was begun anew and cut
+//! to that. While nobody reads the thread waits, and holds nothing.
 //!
 //! Sources: <https://www.sqlite.org/walformat.html#the_wal_index_header>, section "Locks";
 //! <https://www.sqlite.org/pragma.html#pragma_data_version>.
@@ -27,7 +29,7 @@ use std::time::Duration;
 use rusqlite::Connection;
 
 use super::failure::{failure, unreachable};
-use super::{FileId, open_connection};
+use super::{FileId, LOG_BYTES_KEPT, open_connection};
 use crate::partition::Result;
 
 /// How long a transaction stands: long against the few microseconds that beginning one takes, short
@@ -160,7 +162,7 @@ impl Hold {
         let version = connection
             .pragma_query_value(None, "data_version", |row| row.get(0))
             .map_err(|error| failure("data_version", error))?;
-        if self.version.replace(version) != Some(version) {
+        if self.version.replace(version) != Some(version) || self.is_log_too_large() {
             return Ok(false);
         }
         // A transaction begins with the first thing that it reads.
@@ -168,6 +170,13 @@ impl Hold {
             .execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema")
             .map_err(|error| failure("anchor", error))?;
         Ok(true)
+    }
+
+    fn is_log_too_large(&self) -> bool {
+        let mut log = self.path.clone().into_os_string();
+        log.push("-wal");
+        let kept = u64::try_from(LOG_BYTES_KEPT).unwrap_or(0);
+        std::fs::metadata(log).is_ok_and(|log| log.len() > kept)
     }
 
     fn end(&mut self) {
@@ -241,6 +250,25 @@ mod tests {
         assert!(!fixture.empties_log(), "it stands at what was before");
         hold.end();
         assert!(!hold.begin().unwrap() && fixture.empties_log());
+    }
+
+    /// Commits and quiet periods alternate: each commit leaves its own pages to the next copying.
+    #[test]
+    fn a_log_that_has_grown_too_large_is_begun_anew() {
+        let fixture = Fixture::new();
+        let mut hold = Hold::new(fixture.path.clone());
+        let mut quiet = || {
+            hold.begin().unwrap();
+            (hold.begin().unwrap(), hold.end()).0
+        };
+        assert!(quiet());
+        let grow = format!("INSERT INTO t VALUES (zeroblob({LOG_BYTES_KEPT}))");
+        fixture.writer.execute_batch(&grow).unwrap();
+        assert!(!quiet(), "it is in nobody's way");
+        // This copies the log, and the next begins it anew.
+        fixture.write();
+        fixture.write();
+        assert!(quiet());
     }
 
     #[test]
