@@ -192,8 +192,8 @@ async fn who_waits_for_a_master_that_hangs_is_routed_again() {
     assert_eq!(value_at(&front, &name, &need).await.as_deref(), Some("waits"));
 }
 
-/// LOSS-1: the master is lost between the commit and the pushes. Others would keep the row, in their
-/// ledgers; so nobody is asked, and nobody counts.
+/// LOSS-1: the master is lost between the commit and the pushes. Others would keep the row, in
+/// their ledgers; so nobody is asked, and nobody counts.
 #[tokio::test]
 async fn a_write_whose_master_was_lost_before_the_pushes_is_held_by_it_alone() {
     let front = Masters::over(Kind::Memory);

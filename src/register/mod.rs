@@ -150,9 +150,9 @@ impl Proposer {
         value
     }
 
-    /// Goes on with whom those who answered name: `known` may never be chosen, and whom it names may
-    /// be gone. Any document will do that no chosen one has replaced, also an older one: what was
-    /// chosen after it, a majority of its electorates had to accept.
+    /// Goes on with whom those who answered name: `known` may never be chosen, and whom it names
+    /// may be gone. Any document will do that no chosen one has replaced, also an older one: what
+    /// was chosen after it, a majority of its electorates had to accept.
     fn follow(&mut self, document: Topology) {
         if self.chosen.as_ref().is_none_or(|chosen| chosen.revision() <= document.revision()) {
             self.known = document;

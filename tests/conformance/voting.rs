@@ -180,8 +180,8 @@ fn a_change_that_was_broken_off_is_brought_to_its_end(kind: Kind) {
     assert_eq!(Proposer::new(2, topology()).read(&mut three).unwrap(), next);
 }
 
-/// Only A has accepted a document without C, and is lost then. A proposer that has met it there goes
-/// on with those who are left.
+/// Only A has accepted a document without C, and is lost then. A proposer that has met it there
+/// goes on with those who are left.
 #[apply(engines)]
 fn a_document_that_was_never_chosen_holds_nobody_up(
     kind: Kind,

@@ -90,15 +90,12 @@ impl Script {
         panic!("never came to {stop:?}");
     }
 
-    /// Lets a held operation make one step.
+    /// Lets a held operation make one step, unless it has ended.
     pub fn step(&mut self, held: &Held) {
-        self.history.resume(held.0);
+        if held.0 < self.history.operations.len() {
+            self.history.resume(held.0);
+        }
         self.world.get().check_step();
-    }
-
-    /// Whether an operation, the last one that was begun, has not ended.
-    pub fn is_held(&self, held: &Held) -> bool {
-        held.0 < self.history.operations.len()
     }
 
     /// Lets everything held run to its end.
@@ -142,8 +139,7 @@ impl Script {
     pub fn set_visible(&mut self, front: usize, nth: usize) {
         let (write, session) = (self.set_of(nth), self.session());
         self.hold(front, move |net| operations::write(net, write, false, session));
-        let lane = Held(self.history.operations.len() - 1);
-        self.until(&lane, Stop::Visible(A));
+        self.until(&Held(self.history.operations.len() - 1), Stop::Visible(A));
     }
 
     pub fn delete(&self, front: usize, nth: usize) {

@@ -9,8 +9,8 @@
 //! - *One after the other*: `BEGIN IMMEDIATE`. Writers of one process queue up fairly at a
 //!   [`Turn`], since SQLite's own lock is polled and lets a busy lane starve everybody else; those
 //!   of other processes wait at SQLite's lock, both for [`BUSY_TIMEOUT`] at most.
-//! - *One snapshot a reader*: `BEGIN DEFERRED`; a reader never waits for a writer, nor, while nothing
-//!   is written, for other readers of its process ([`anchor`]).
+//! - *One snapshot a reader*: `BEGIN DEFERRED`; a reader never waits for a writer, nor, while
+//!   nothing is written, for other readers of its process ([`anchor`]).
 //! - *Never another value*: keys are compared as bytes, and every row's checksum is compared
 //!   whenever its value is read; a row that does not match is an error, not an answer.
 //!
