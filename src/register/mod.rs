@@ -14,7 +14,8 @@
 //!   acceptor holds may never be chosen; it serves as a hint of whom to ask, and no more.
 //! - **A change starts from a chosen value**: [`Proposer::change`] compares with the value that was
 //!   read, and has it chosen first where that is in doubt. So whatever an acceptor holds rests on a
-//!   chosen value, and a hint never leads to voters that nobody decided on.
+//!   chosen value. It may name voters that nobody decided on: where they are no majority, those who
+//!   answered say whom to ask.
 //! - **An acceptor that forgot does not vote**: the document lists the incarnation of each.
 //! - **Fence with the row**: whoever accepts a document of epoch `e` raises its own clock to `e` in
 //!   the same transaction.

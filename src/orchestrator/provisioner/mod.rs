@@ -237,18 +237,27 @@ mod tests {
     use super::*;
     use crate::clock::System;
 
+    fn provisioners(root: &Path) -> Provisioners {
+        Provisioners::new(root, "test", Vec::new(), None, SetId(1), Arc::new(System::new()))
+    }
+
+    /// As an earlier version may have left it.
+    #[test]
+    fn a_home_that_says_nothing_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let provisioners = provisioners(root.path());
+        make_folder(&provisioners.folder).unwrap();
+        fs::write(provisioners.folder.join(HOME), "").unwrap();
+        let refused = provisioners.make_home();
+        assert!(matches!(refused, Err(ProvisionError::System { .. })), "{refused:?}");
+        assert_eq!(fs::read_dir(&provisioners.folder).unwrap().count(), 1);
+    }
+
     #[test]
     fn however_many_make_a_home_at_once_it_is_one() {
         for _ in 0..50 {
             let root = tempfile::tempdir().unwrap();
-            let provisioners = Provisioners::new(
-                root.path(),
-                "test",
-                Vec::new(),
-                None,
-                SetId(1),
-                Arc::new(System::new()),
-            );
+            let provisioners = provisioners(root.path());
             assert_eq!(provisioners.home(), None);
             let ready = Barrier::new(4);
             let make = || {

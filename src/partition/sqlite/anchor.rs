@@ -2,7 +2,7 @@
 //!
 //! Whoever reads takes a shared lock on a mark in the index of the log, and gives it back: two
 //! system calls, under a mutex that all connections of a process to one file share. With two web
-//! workers that was a tenth of all that a small read cost, most of it waiting for each other. While
+//! workers that was a sixth of all that a small read cost, most of it waiting for each other. While
 //! any connection of the process holds the same mark, both are a count and no call. So a thread
 //! keeps a transaction open, begun anew every [`PERIOD`], on a connection of its own.
 //!
@@ -49,34 +49,26 @@ struct Shared {
     /// Whether anybody has read in this period. Set by whoever finds it unset, so that workers
     /// do not write to one place in memory with each read.
     is_read: AtomicBool,
-    state: Mutex<State>,
+    stopping: Mutex<bool>,
     changed: Condvar,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    has_read: bool,
-    stopping: bool,
-}
-
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, bool> {
+        self.stopping.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until somebody has read since the last call. `false`: it is over.
     fn await_reads(&self) -> bool {
-        let idle = |state: &mut State| !state.has_read && !state.stopping;
-        let state = self.changed.wait_while(self.lock(), idle);
-        let mut state = state.unwrap_or_else(PoisonError::into_inner);
-        state.has_read = false;
+        let idle = |stopping: &mut bool| !self.is_read.load(Ordering::SeqCst) && !*stopping;
+        let stopping = self.changed.wait_while(self.lock(), idle);
         self.is_read.store(false, Ordering::SeqCst);
-        !state.stopping
+        !*stopping.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for a period, or until it is over.
     fn rest(&self) {
-        let goes_on = |state: &mut State| !state.stopping;
+        let goes_on = |stopping: &mut bool| !*stopping;
         drop(self.changed.wait_timeout_while(self.lock(), PERIOD, goes_on));
     }
 }
@@ -113,7 +105,8 @@ impl Anchor {
     pub(super) fn note_read(&self) {
         if !self.shared.is_read.load(Ordering::Relaxed) {
             self.shared.is_read.store(true, Ordering::SeqCst);
-            self.shared.lock().has_read = true;
+            // Whoever has just found it unset waits by then.
+            drop(self.shared.lock());
             self.shared.changed.notify_one();
         }
     }
@@ -121,7 +114,7 @@ impl Anchor {
 
 impl Drop for Anchor {
     fn drop(&mut self) {
-        self.shared.lock().stopping = true;
+        *self.shared.lock() = true;
         self.shared.changed.notify_one();
         let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(thread) = thread.take() {
@@ -175,8 +168,7 @@ impl Hold {
     fn is_log_too_large(&self) -> bool {
         let mut log = self.path.clone().into_os_string();
         log.push("-wal");
-        let kept = u64::try_from(LOG_BYTES_KEPT).unwrap_or(0);
-        std::fs::metadata(log).is_ok_and(|log| log.len() > kept)
+        std::fs::metadata(log).is_ok_and(|log| log.len() > LOG_BYTES_KEPT.unsigned_abs())
     }
 
     fn end(&mut self) {
@@ -212,6 +204,14 @@ mod tests {
             Self { path, writer, _directory: directory }
         }
 
+        /// A transaction that stands.
+        fn held(&self) -> Hold {
+            let mut hold = Hold::new(self.path.clone());
+            assert!(!hold.begin().unwrap(), "who knows what was written before");
+            assert!(hold.begin().unwrap());
+            hold
+        }
+
         fn write(&self) {
             self.writer.execute_batch("INSERT INTO t VALUES (1)").unwrap();
         }
@@ -230,9 +230,8 @@ mod tests {
     #[test]
     fn it_stands_while_nothing_is_written() {
         let fixture = Fixture::new();
-        let mut hold = Hold::new(fixture.path.clone());
-        let mut begun = || (hold.begin().unwrap(), hold.end()).0;
-        assert!(!begun(), "who knows what was written before");
+        let mut hold = fixture.held();
+        let mut begun = || (hold.end(), hold.begin().unwrap()).1;
         assert!(begun() && begun());
         fixture.write();
         assert!(!begun());
@@ -242,10 +241,7 @@ mod tests {
     #[test]
     fn a_log_is_in_use_for_one_period_only() {
         let fixture = Fixture::new();
-        let mut hold = Hold::new(fixture.path.clone());
-        for _ in 0..2 {
-            hold.begin().unwrap();
-        }
+        let mut hold = fixture.held();
         fixture.write();
         assert!(!fixture.empties_log(), "it stands at what was before");
         hold.end();
@@ -274,10 +270,7 @@ mod tests {
     #[test]
     fn another_file_is_opened_and_none_is_no_matter() {
         let fixture = Fixture::new();
-        let mut hold = Hold::new(fixture.path.clone());
-        for _ in 0..2 {
-            hold.begin().unwrap();
-        }
+        let mut hold = fixture.held();
         hold.end();
         std::fs::remove_file(&fixture.path).unwrap();
         assert!(hold.begin().is_err() && hold.open.is_none());
@@ -295,7 +288,7 @@ mod tests {
         anchor.start();
         anchor.start();
         assert_eq!(Arc::strong_count(&shared), 3, "one thread");
-        while shared.lock().has_read {
+        while shared.is_read.load(Ordering::SeqCst) {
             assert!(clock.monotonic() < BOUND, "it never noticed");
             std::thread::yield_now();
         }

@@ -254,8 +254,9 @@ impl Pass<'_, '_> {
             for verdict in &verdicts {
                 let repaired = self.mend(key, verdict, &views);
                 is_done |= repaired.is_some();
-                let is_mended = repaired == Some(Repaired::Done);
-                wrong.insert(verdict.target, (verdict.wrong, is_mended));
+                if let Some((_, is_mended)) = wrong.get_mut(&verdict.target) {
+                    *is_mended = repaired == Some(Repaired::Done);
+                }
             }
             if !is_done {
                 break;
