@@ -38,6 +38,8 @@ struct State<T> {
     waiting: VecDeque<T>,
     /// Takers that wait in here.
     idle: usize,
+    /// Those of them that look after what waits for one at work.
+    watching: usize,
     /// Takers that have not come back.
     at_work: usize,
     /// How much was last taken at once.
@@ -61,6 +63,7 @@ impl<T> Gather<T> {
         let state = State {
             waiting: VecDeque::new(),
             idle: 0,
+            watching: 0,
             at_work: 0,
             last: 0,
             taken: 0,
@@ -85,9 +88,11 @@ impl<T> Gather<T> {
         }
         state.waiting.push_back(item);
         let waiting = state.waiting.len();
-        // The first has somebody wait for it, the last of enough has somebody take them; those in
-        // between find both done.
-        let tells = waiting == 1 || waiting == self.taking.enough || state.last < MANY;
+        // The first has somebody watch, unless somebody does; the last of enough has somebody take
+        // them; those in between find both done.
+        let is_watched = state.at_work > 0 && state.watching > 0;
+        let tells =
+            (waiting == 1 && !is_watched) || waiting == self.taking.enough || state.last < MANY;
         let wakes = tells && state.idle > 0;
         drop(state);
         if wakes {
@@ -125,10 +130,12 @@ impl<T> Gather<T> {
             }
             let taken = state.taken;
             state.idle += 1;
+            state.watching += 1;
             let waited = self.changed.wait_timeout(state, self.taking.patience);
             let (woken, waited) = waited.unwrap_or_else(PoisonError::into_inner);
             state = woken;
             state.idle -= 1;
+            state.watching -= 1;
             if waited.timed_out() && state.taken == taken && !state.waiting.is_empty() {
                 break;
             }
@@ -227,6 +234,24 @@ mod tests {
         let queue = queue(Duration::from_millis(1));
         let items = second(&queue, MANY, || push(&queue, 10..11));
         assert_eq!(items, Some(vec![10]));
+    }
+
+    #[test]
+    fn what_comes_when_nobody_is_at_work_is_not_left_to_who_watches() {
+        let queue = queue(NEVER);
+        push(&queue, 0..MANY);
+        let (_, at_work) = queue.take().unwrap();
+        thread::scope(|scope| {
+            let watcher = scope.spawn(|| queue.take().map(|(items, _at_work)| items));
+            push(&queue, 10..11);
+            until_idle(&queue, 1);
+            drop(at_work);
+            let (_, at_work) = queue.take().unwrap();
+            drop(at_work);
+            queue.lock().last = MANY;
+            push(&queue, 20..21);
+            assert_eq!(watcher.join().unwrap(), Some(vec![20]));
+        });
     }
 
     #[test]
