@@ -167,6 +167,21 @@ impl<'a> Session<'a> {
         Ok(self.try_execute(statement, params)?)
     }
 
+    /// The same for each of many.
+    fn execute_all<T, P: Params>(
+        &self,
+        statement: &Statement,
+        items: impl Iterator<Item = T>,
+        params: impl Fn(T) -> P,
+    ) -> Result<()> {
+        let failed = |error| Failed { statement: statement.name, error };
+        let mut prepared = self.prepared(statement)?;
+        for item in items {
+            prepared.execute(params(item)).map_err(failed)?;
+        }
+        Ok(())
+    }
+
     /// Hands row after row to `take`, until it returns `false`.
     pub(super) fn each(
         &self,
@@ -255,6 +270,22 @@ fn whole(key: &Key, row: &Row<'_>, with_value: bool) -> Result<Cell, Torn> {
         Err(Torn::Row(..)) => Ok(Cell::Damaged),
         Err(torn) => Err(torn),
     }
+}
+
+/// What a row is written with, in the order of the statement.
+fn columns(row: &Record, now_ms: i64) -> impl Params + '_ {
+    let body = row.body.as_ref();
+    (
+        row.key.bytes().as_ref(),
+        row.version.packed(),
+        row.origin.0,
+        row.is_tombstone(),
+        body.and_then(|body| body.expires_at),
+        now_ms,
+        row.checksum().cast_signed(),
+        body.map_or("", |body| body.content_type.as_str()),
+        body.map_or(&[][..], |body| body.value.as_ref()),
+    )
 }
 
 /// A count as SQLite takes it.
@@ -385,12 +416,10 @@ impl Tables for Session<'_> {
     }
 
     fn put_entries(&mut self, entries: &[Entry]) -> Result<()> {
-        for entry in entries {
-            let space = stored_space(entry.key.space());
-            let key = entry.key.bytes().as_ref();
-            self.execute(&PUT_ENTRY, params![entry.origin.0, entry.version.packed(), space, key])?;
-        }
-        Ok(())
+        self.execute_all(&PUT_ENTRY, entries.iter(), |entry| {
+            let (space, key) = (stored_space(entry.key.space()), entry.key.bytes().as_ref());
+            (entry.origin.0, entry.version.packed(), space, key)
+        })
     }
 
     fn remove_entries(&mut self, origin: PartitionId, upto: Version) -> Result<()> {
@@ -445,22 +474,9 @@ impl Tables for Session<'_> {
 
     fn put_rows(&mut self, rows: &[&Record]) -> Result<()> {
         let now_ms = self.clock.wall_ms();
-        for row in rows {
-            let body = row.body.as_ref();
-            self.execute(
-                &of(row.key.space()).put,
-                params![
-                    row.key.bytes().as_ref(),
-                    row.version.packed(),
-                    row.origin.0,
-                    row.is_tombstone(),
-                    body.and_then(|body| body.expires_at),
-                    now_ms,
-                    row.checksum().cast_signed(),
-                    body.map_or("", |body| body.content_type.as_str()),
-                    body.map_or(&[][..], |body| body.value.as_ref()),
-                ],
-            )?;
+        for space in Space::ALL {
+            let rows = rows.iter().copied().filter(|row| row.key.space() == space);
+            self.execute_all(&of(space).put, rows, |row| columns(row, now_ms))?;
         }
         Ok(())
     }
