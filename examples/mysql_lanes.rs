@@ -109,7 +109,7 @@ async fn writes(
     clock: &Arc<dyn Clock>,
     topology: Topology,
 ) -> Result<(), Failure> {
-    let lane = Arc::new(WriteLane::start(WriteLaneParts {
+    let lane = Arc::new(WriteLane::start(&WriteLaneParts {
         id: PartitionId(1),
         name: "bench".into(),
         connect,

@@ -86,17 +86,27 @@ pub fn begin(partition: &mut dyn Partition, id: PartitionId, topology: &Topology
     }
 }
 
-/// Commits `writes` at the partition `id`, an answer for each. Where the clock is above the
+/// What is committed together.
+pub struct Batch<'a> {
+    /// The writes, in the order in which they came.
+    pub writes: &'a [Write],
+    /// The epoch under which the connection was last written over.
+    pub begun: &'a mut Option<Epoch>,
+    /// Called once whatever is committed from then on comes after the batch
+    /// ([`Partition::commit_telling`]).
+    pub sealed: &'a mut dyn FnMut(),
+}
+
+/// Commits a batch at the partition `id`, an answer for each write. Where the clock is above the
 /// topology, it is refreshed once, with the clock's epoch, and the writes are tried once more.
-/// `begun`: the epoch under which the connection was last written over.
 pub fn commit_refreshing(
     partition: &mut dyn Partition,
     id: PartitionId,
     topology: &Topology,
-    (begun, writes): (&mut Option<Epoch>, &[Write]),
+    mut batch: Batch<'_>,
     refresh: impl FnOnce(Epoch) -> Option<Arc<Topology>>,
 ) -> Vec<Result<Outcome, BatchError>> {
-    let answers = commit_begun(partition, id, topology, begun, writes);
+    let answers = commit_begun(partition, id, topology, &mut batch);
     let fenced = |answer: &Result<Outcome, BatchError>| match answer {
         Err(BatchError::Fenced { clock }) => Some(*clock),
         Ok(_)
@@ -108,7 +118,7 @@ pub fn commit_refreshing(
     match refresh(clock) {
         // A batch is one transaction: fenced means that nothing of it was written.
         Some(fresh) if fresh.epoch() > topology.epoch() => {
-            commit_begun(partition, id, &fresh, begun, writes)
+            commit_begun(partition, id, &fresh, &mut batch)
         }
         Some(_) | None => answers,
     }
@@ -119,10 +129,9 @@ fn commit_begun(
     partition: &mut dyn Partition,
     id: PartitionId,
     topology: &Topology,
-    begun: &mut Option<Epoch>,
-    writes: &[Write],
+    batch: &mut Batch<'_>,
 ) -> Vec<Result<Outcome, BatchError>> {
-    if *begun != Some(topology.epoch()) {
+    if *batch.begun != Some(topology.epoch()) {
         if let Err(error) = begin(partition, id, topology) {
             let error = if let PartitionError::Refused(Refusal::Fenced { clock }) = error {
                 BatchError::Fenced { clock }
@@ -130,11 +139,11 @@ fn commit_begun(
                 // Whatever became of the early rows: the writes were not sent.
                 BatchError::NotWritten(Arc::new(error))
             };
-            return writes.iter().map(|_| Err(error.clone())).collect();
+            return batch.writes.iter().map(|_| Err(error.clone())).collect();
         }
-        *begun = Some(topology.epoch());
+        *batch.begun = Some(topology.epoch());
     }
-    commit(partition, id, topology, writes)
+    commit_routed(partition, id, topology, batch.writes, batch.sealed)
 }
 
 /// Commits `writes` at the partition `id` in one transaction under `topology`; an answer for each.
@@ -144,13 +153,23 @@ pub fn commit(
     topology: &Topology,
     writes: &[Write],
 ) -> Vec<Result<Outcome, BatchError>> {
+    commit_routed(partition, id, topology, writes, &mut || {})
+}
+
+fn commit_routed(
+    partition: &mut dyn Partition,
+    id: PartitionId,
+    topology: &Topology,
+    writes: &[Write],
+    sealed: &mut dyn FnMut(),
+) -> Vec<Result<Outcome, BatchError>> {
     let is_ours = |write: &Write| topology.master_of(&write.key) == id || !Rule::Route.in_force();
     let (ours, strays): (Vec<&Write>, Vec<&Write>) = writes.iter().partition(|w| is_ours(w));
     if strays.is_empty() {
-        return commit_ours(partition, topology, writes);
+        return commit_ours(partition, topology, writes, sealed);
     }
     let ours: Vec<Write> = ours.into_iter().cloned().collect();
-    let mut committed = commit_ours(partition, topology, &ours).into_iter();
+    let mut committed = commit_ours(partition, topology, &ours, sealed).into_iter();
     let answer = |write: &Write| {
         let moved = Err(BatchError::Moved { partition: id });
         if is_ours(write) { committed.next().unwrap_or(moved) } else { moved }
@@ -162,11 +181,12 @@ fn commit_ours(
     partition: &mut dyn Partition,
     topology: &Topology,
     writes: &[Write],
+    sealed: &mut dyn FnMut(),
 ) -> Vec<Result<Outcome, BatchError>> {
     if writes.is_empty() {
         return Vec::new();
     }
-    match commit_raising(partition, topology.epoch(), writes) {
+    match commit_raising(partition, topology.epoch(), writes, sealed) {
         Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
         Err(error) => {
             let error = BatchError::from(error);
@@ -181,13 +201,14 @@ fn commit_raising(
     partition: &mut dyn Partition,
     epoch: Epoch,
     writes: &[Write],
+    sealed: &mut dyn FnMut(),
 ) -> Result<Vec<Outcome>> {
-    match partition.commit(epoch, writes) {
+    match partition.commit_telling(epoch, writes, sealed) {
         Err(PartitionError::Refused(Refusal::Fenced { clock }))
             if clock < epoch && Rule::RaiseClock.in_force() =>
         {
             partition.raise(epoch)?;
-            partition.commit(epoch, writes)
+            partition.commit_telling(epoch, writes, sealed)
         }
         result => result,
     }

@@ -140,6 +140,16 @@ pub struct LaneLimits {
     pub batch_bytes_max: usize,
     /// Threads of a read lane.
     pub read_threads: usize,
+    /// Threads of a write lane, thus transactions that are under way at once: one at work, one on
+    /// its way to the disk.
+    pub write_threads: usize,
+}
+
+impl LaneLimits {
+    /// The same for a lane whose engine writes one transaction after the other.
+    pub const fn writing_alone(self) -> Self {
+        Self { write_threads: 1, ..self }
+    }
 }
 
 impl Default for LaneLimits {
@@ -151,6 +161,7 @@ impl Default for LaneLimits {
             batch_merges_max: 8,
             batch_bytes_max: 8 << 20,
             read_threads: 2,
+            write_threads: 2,
         }
     }
 }

@@ -1,4 +1,12 @@
-//! The write lane: one thread, one connection, group commit.
+//! The write lane: group commit, a connection and a thread each for as many transactions as may be
+//! under way.
+//!
+//! Threads take turns: whoever has the queue takes what waits into one transaction, and lets the
+//! next one have the queue when nothing but the end of the transaction is left
+//! ([`Partition::commit_telling`]). So a distant partition works on the next batch while it flushes
+//! the last one, batches stay as large as they would be with one thread, and they are committed in
+//! the order in which the writes came. An engine that does not tell has one thread: more would only
+//! wait.
 //!
 //! A write that waits behind a server that hangs may be withdrawn ([`Pending::withdraw`]): the lane
 //! and whoever asked both claim it, and only the first of the two has it. So whoever withdraws it
@@ -12,10 +20,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 
-use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::RecvError;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 
-use super::batch::{self, BatchError};
+use super::batch::{self, Batch, BatchError};
 use super::{Connect, DEAD_AT_ONCE, Deadline, LaneError, LaneLimits, Topologies};
 use crate::clock::Clock;
 use crate::partition::{Partition, PartitionError};
@@ -63,11 +71,12 @@ impl Future for Pending {
     }
 }
 
-/// What a lane's thread works with.
+/// What a lane's threads work with.
+#[derive(Clone)]
 pub struct WriteLaneParts {
     /// The partition that the lane writes to.
     pub id: PartitionId,
-    /// Its name: the thread is called after it.
+    /// Its name: the threads are called after it.
     pub name: Arc<str>,
     /// How to reach it.
     pub connect: Arc<dyn Connect>,
@@ -79,29 +88,37 @@ pub struct WriteLaneParts {
     pub limits: LaneLimits,
 }
 
-/// The handle of a write lane; dropping it lets what waits finish and ends the thread.
+/// The handle of a write lane; dropping it lets what waits finish and ends the threads.
 pub struct WriteLane {
     queue: Option<SyncSender<Request>>,
     waiting_bytes: Arc<AtomicUsize>,
     queue_bytes_max: usize,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl WriteLane {
-    /// Starts the lane's thread.
-    pub fn start(parts: WriteLaneParts) -> std::io::Result<Self> {
+    /// Starts the lane's threads.
+    pub fn start(parts: &WriteLaneParts) -> std::io::Result<Self> {
         let (queue, requests) = sync_channel(parts.limits.queue_max);
         let waiting_bytes = Arc::new(AtomicUsize::new(0));
-        let queue_bytes_max = parts.limits.queue_bytes_max;
-        let name = format!("write-{}", parts.name);
-        let mut lane =
-            Lane { parts, requests, waiting_bytes: Arc::clone(&waiting_bytes), held: None };
-        let thread = std::thread::Builder::new().name(name).spawn(move || lane.run())?;
+        let intake = Intake {
+            requests,
+            held: None,
+            waiting_bytes: Arc::clone(&waiting_bytes),
+            limits: parts.limits,
+        };
+        let intake = Arc::new(tokio::sync::Mutex::new(intake));
+        let start = |nth| {
+            let lane = Lane { parts: parts.clone(), intake: Arc::clone(&intake) };
+            let thread = std::thread::Builder::new().name(format!("write-{}-{nth}", parts.name));
+            thread.spawn(move || lane.run())
+        };
+        let threads = (0..parts.limits.write_threads).map(start).collect::<std::io::Result<_>>()?;
         Ok(Self {
             queue: Some(queue),
             waiting_bytes,
-            queue_bytes_max,
-            thread: Mutex::new(Some(thread)),
+            queue_bytes_max: parts.limits.queue_bytes_max,
+            threads: Mutex::new(threads),
         })
     }
 
@@ -136,8 +153,8 @@ impl WriteLane {
 impl Drop for WriteLane {
     fn drop(&mut self) {
         self.queue = None;
-        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
+        let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for thread in threads.drain(..) {
             // A panic of the lane was reported when it happened.
             drop(thread.join());
         }
@@ -151,37 +168,16 @@ struct Open {
     begun: Option<Epoch>,
 }
 
-/// What the lane's thread owns.
-struct Lane {
-    parts: WriteLaneParts,
+/// Where the writes come from, for one thread at a time.
+struct Intake {
     requests: Receiver<Request>,
-    waiting_bytes: Arc<AtomicUsize>,
+    /// Did not fit into the last batch.
     held: Option<Request>,
+    waiting_bytes: Arc<AtomicUsize>,
+    limits: LaneLimits,
 }
 
-impl Lane {
-    fn run(&mut self) {
-        let mut connection: Option<Open> = None;
-        while let Some(batch) = self.next_batch() {
-            let (due, late) = self.split_late(batch);
-            for request in late {
-                answer(request, Err(LaneError::DeadlinePassed));
-            }
-            let claimed = |request: &Request| !request.claim.swap(true, Ordering::SeqCst);
-            let due: Vec<Request> = due.into_iter().filter(claimed).collect();
-            if due.is_empty() {
-                continue;
-            }
-            let (writes, replies): (Vec<Write>, Vec<_>) =
-                due.into_iter().map(|request| (request.write, request.reply)).unzip();
-            let answers = self.commit(&mut connection, &writes);
-            for (reply, result) in replies.into_iter().zip(answers) {
-                // Whoever asked may have gone away; the write stands all the same.
-                drop(reply.send(result.map_err(LaneError::from)));
-            }
-        }
-    }
-
+impl Intake {
     /// Waits for a request and takes along whatever else is waiting, within the limits; `None` once
     /// the handle is gone and the queue is empty.
     fn next_batch(&mut self) -> Option<Vec<Request>> {
@@ -189,7 +185,7 @@ impl Lane {
             Some(request) => request,
             None => self.requests.recv().ok()?,
         };
-        let limits = self.parts.limits;
+        let limits = self.limits;
         let mut bytes = first.write.weight();
         let mut merges = usize::from(first.write.needs_value());
         let mut batch = vec![first];
@@ -210,6 +206,43 @@ impl Lane {
         self.waiting_bytes.fetch_sub(bytes, Ordering::SeqCst);
         Some(batch)
     }
+}
+
+/// Whose turn it is to take writes: this thread's, until the next one may.
+type Turn = Option<OwnedMutexGuard<Intake>>;
+
+/// What each of the lane's threads owns.
+struct Lane {
+    parts: WriteLaneParts,
+    intake: Arc<tokio::sync::Mutex<Intake>>,
+}
+
+impl Lane {
+    fn run(&self) {
+        let mut connection: Option<Open> = None;
+        loop {
+            let mut intake = Arc::clone(&self.intake).blocking_lock_owned();
+            let Some(batch) = intake.next_batch() else { return };
+            let mut turn = Some(intake);
+            let (due, late) = self.split_late(batch);
+            for request in late {
+                answer(request, Err(LaneError::DeadlinePassed));
+            }
+            let claimed = |request: &Request| !request.claim.swap(true, Ordering::SeqCst);
+            let due: Vec<Request> = due.into_iter().filter(claimed).collect();
+            if due.is_empty() {
+                continue;
+            }
+            let (writes, replies): (Vec<Write>, Vec<_>) =
+                due.into_iter().map(|request| (request.write, request.reply)).unzip();
+            let answers = self.commit(&mut connection, &writes, &mut turn);
+            drop(turn);
+            for (reply, result) in replies.into_iter().zip(answers) {
+                // Whoever asked may have gone away; the write stands all the same.
+                drop(reply.send(result.map_err(LaneError::from)));
+            }
+        }
+    }
 
     fn split_late(&self, batch: Vec<Request>) -> (Vec<Request>, Vec<Request>) {
         let now = self.parts.clock.monotonic();
@@ -220,10 +253,11 @@ impl Lane {
         &self,
         connection: &mut Option<Open>,
         writes: &[Write],
+        turn: &mut Turn,
     ) -> Vec<Result<Outcome, BatchError>> {
         let stood_idle = connection.is_some();
         let began = self.parts.clock.monotonic();
-        let answers = self.try_commit(connection, writes);
+        let answers = self.try_commit(connection, writes, turn);
         // A connection that stood idle may have died with its server before it took anything. That
         // shows at once: what took its time to fail would only take it again.
         let prompt = self.parts.clock.monotonic() - began < DEAD_AT_ONCE;
@@ -236,7 +270,7 @@ impl Lane {
             self.parts.connect.tell_lost();
         }
         if is_lost && prompt {
-            return self.try_commit(connection, writes);
+            return self.try_commit(connection, writes, turn);
         }
         answers
     }
@@ -245,6 +279,7 @@ impl Lane {
         &self,
         connection: &mut Option<Open>,
         writes: &[Write],
+        turn: &mut Turn,
     ) -> Vec<Result<Outcome, BatchError>> {
         let (mut open, topology) = match connection.take() {
             Some(open) => (open, self.parts.topologies.snapshot().0),
@@ -255,7 +290,8 @@ impl Lane {
         };
         let refresh = |clock| self.parts.topologies.past(clock);
         let (partition, id) = (open.partition.as_mut(), self.parts.id);
-        let batch = (&mut open.begun, writes);
+        let mut sealed = || drop(turn.take());
+        let batch = Batch { writes, begun: &mut open.begun, sealed: &mut sealed };
         let answers = batch::commit_refreshing(partition, id, &topology, batch, refresh);
         let in_doubt = answers.iter().any(|answer| match answer {
             Err(BatchError::NotWritten(error) | BatchError::OutcomeUnknown(error)) => {

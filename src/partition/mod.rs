@@ -399,6 +399,18 @@ pub trait Partition {
     /// An outcome per write.
     fn commit(&mut self, epoch: Epoch, writes: &[Write]) -> Result<Vec<Outcome>>;
 
+    /// The same, and calls `sealed` once whatever begins to commit here from then on comes after
+    /// it, while it may still be on its way to the disk. An engine where nothing is gained by
+    /// beginning then does not call it.
+    fn commit_telling(
+        &mut self,
+        epoch: Epoch,
+        writes: &[Write],
+        _sealed: &mut dyn FnMut(),
+    ) -> Result<Vec<Outcome>> {
+        self.commit(epoch, writes)
+    }
+
     /// Gives early rows of `slots` that are still current versions of its own, under `epoch`: what
     /// was acknowledged by a majority and is in no log of a living origin is in this one from here
     /// on (H11). At most some hundred at once.

@@ -218,4 +218,14 @@ pub trait Transact {
 
     /// Runs `work` in one transaction, alone; an error rolls it back. Durable when it returns.
     fn writing<T>(&mut self, work: impl FnOnce(&mut dyn Tables) -> Result<T>) -> Result<T>;
+
+    /// The same, and calls `sealed` before it is made durable, where another transaction could
+    /// begin to wait for its turn meanwhile.
+    fn writing_telling<T>(
+        &mut self,
+        _sealed: &mut dyn FnMut(),
+        work: impl FnOnce(&mut dyn Tables) -> Result<T>,
+    ) -> Result<T> {
+        self.writing(work)
+    }
 }

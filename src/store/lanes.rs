@@ -67,13 +67,14 @@ impl Lanes {
         let local =
             LocalReaders::new(Arc::clone(connect), Arc::clone(clock), LOCAL_READERS_MAX, kept);
         let write = served.part.is_voter().then(|| {
-            WriteLane::start(WriteLaneParts {
+            WriteLane::start(&WriteLaneParts {
                 id: served.serving.id,
                 name: Arc::clone(name),
                 connect: Arc::clone(connect),
                 topologies: Arc::clone(topologies),
                 clock: Arc::clone(clock),
-                limits,
+                // A local engine has nobody else at work while it flushes.
+                limits: if served.is_local { limits.writing_alone() } else { limits },
             })
         });
         let push = served

@@ -81,7 +81,7 @@ fn a_killed_server_keeps_what_was_acknowledged_and_gives_no_version_twice() {
     drop(founded(&engine()));
     let clock: Arc<dyn Clock> = Arc::new(System::new());
     let topology: Topology = identity().topology;
-    let lane = WriteLane::start(WriteLaneParts {
+    let lane = WriteLane::start(&WriteLaneParts {
         id: PartitionId(1),
         name: "store_1".into(),
         connect: Arc::new(Direct(engine())),

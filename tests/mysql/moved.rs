@@ -31,6 +31,7 @@ const ONE: LaneLimits = LaneLimits {
     batch_merges_max: 8,
     batch_bytes_max: 1 << 20,
     read_threads: 1,
+    write_threads: 1,
 };
 
 /// The way to a partition, as all its lanes share it.
@@ -93,7 +94,7 @@ impl Lanes {
             limits: ONE,
         };
         Self {
-            write: WriteLane::start(parts).unwrap(),
+            write: WriteLane::start(&parts).unwrap(),
             point: PointLane::start("test", connect, &clock, ONE).unwrap(),
             look: LookLane::start("test", Arc::clone(connect), Arc::clone(&clock)).unwrap(),
             pool: pool(),

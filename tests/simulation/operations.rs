@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use datastore::ack::{self, Tally};
 use datastore::feed::{self, FeedError, Gone, Position, Selection};
-use datastore::lane::batch::{self, BatchError};
+use datastore::lane::batch::{self, Batch, BatchError};
 use datastore::partition::{Found, Get, Partition, PartitionError, Status};
 use datastore::record::{Key, Record};
 use datastore::session::{self, Seen, SessionError};
@@ -160,7 +160,7 @@ impl LaneGuard<'_> {
             Some(Arc::new(self.net.world.get().fronts[self.net.front].topology.clone()))
         };
         let mut begun = self.begun();
-        let batch = (&mut begun, writes);
+        let batch = Batch { writes, begun: &mut begun, sealed: &mut || {} };
         let answers = batch::commit_refreshing(&mut connection, self.id, &topology, batch, refresh);
         self.set_begun(begun);
         let broken = |error: &BatchError| {

@@ -312,15 +312,28 @@ impl Transact for MysqlConnection {
     }
 
     fn writing<T>(&mut self, work: impl FnOnce(&mut dyn Tables) -> Result<T>) -> Result<T> {
+        self.writing_telling(&mut || {}, work)
+    }
+
+    /// From the first statement on the transaction holds the lock on `clock`, which it gives up
+    /// when it is committed and not yet flushed: the next one works while this one is flushed.
+    fn writing_telling<T>(
+        &mut self,
+        sealed: &mut dyn FnMut(),
+        work: impl FnOnce(&mut dyn Tables) -> Result<T>,
+    ) -> Result<T> {
         match self.within(Begin::Writing, work) {
             // What never began has nothing to commit.
             Ok(value) if !self.has_begun => Ok(value),
             // Not sent, thus without effect.
             Ok(_) if !self.line.is_up() => self.settle().and(Err(Refusal::RunEnded.into())),
-            Ok(value) => match self.commit_writing() {
-                Ok(()) => Ok(value),
-                Err(failed) => self.take_back(failed_commit(failed)),
-            },
+            Ok(value) => {
+                sealed();
+                match self.commit_writing() {
+                    Ok(()) => Ok(value),
+                    Err(failed) => self.take_back(failed_commit(failed)),
+                }
+            }
             Err(error) => self.take_back(error),
         }
     }

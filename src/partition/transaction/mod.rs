@@ -92,7 +92,16 @@ impl<T: Transact> Partition for T {
     }
 
     fn commit(&mut self, epoch: Epoch, writes: &[Write]) -> Result<Vec<Outcome>> {
-        self.writing(|tables| commit::commit(tables, epoch, writes))
+        self.commit_telling(epoch, writes, &mut || {})
+    }
+
+    fn commit_telling(
+        &mut self,
+        epoch: Epoch,
+        writes: &[Write],
+        sealed: &mut dyn FnMut(),
+    ) -> Result<Vec<Outcome>> {
+        self.writing_telling(sealed, |tables| commit::commit(tables, epoch, writes))
     }
 
     fn reissue(&mut self, epoch: Epoch, slots: &SlotSet) -> Result<Reissued> {
