@@ -198,9 +198,11 @@ async fn who_waits_for_a_master_that_hangs_is_routed_again() {
 async fn a_write_whose_master_was_lost_before_the_pushes_is_held_by_it_alone() {
     let front = Masters::over(Kind::Memory);
     let name = front.key_of("a");
+    front.hold("a", true);
     let mut writing = pin!(front.store.write(set(&name, "late"), Ack::Majority, None));
     let begun = poll_fn(|context| Poll::Ready(writing.as_mut().poll(context).is_pending())).await;
     assert!(begun, "its commit is waited for");
+    front.hold("a", false);
     let committed = async || value_at(&front, &name, &Need::at("a")).await.is_some();
     while !committed().await {
         tokio::task::yield_now().await;
