@@ -12,6 +12,7 @@ use datastore::feed::{Feed, FeedLimits, FeedParts};
 use datastore::jobs::SyncJob;
 use datastore::lane::point::{PointError, PointLane};
 use datastore::lane::pool::Pool;
+use datastore::lane::write::{WriteLane, WriteLaneParts};
 use datastore::lane::{Connect, Deadline, LaneError, LaneLimits, Topologies};
 use datastore::partition::engine::{Engine, EngineKind};
 use datastore::partition::memory::Memory;
@@ -24,7 +25,7 @@ use datastore::sync::round::{Member, Round};
 use datastore::topology::{Role, Topology};
 use datastore::vector::{Token, Vector};
 use datastore::version::{Epoch, PartitionId, RunId, SetId, Version};
-use datastore::write::Write;
+use datastore::write::{Outcome, Write};
 
 use crate::bed::{Connection, SHORT, founded, identity, key, kind, set, write};
 use crate::support::mariadb::Server;
@@ -95,6 +96,18 @@ impl Home {
         PointLane::start("test", &connect, &self.clock, limits).unwrap()
     }
 
+    fn write_lane(&self, limits: LaneLimits) -> WriteLane {
+        WriteLane::start(&WriteLaneParts {
+            id: PartitionId(1),
+            name: "test".into(),
+            connect: Arc::clone(&self.connect) as Arc<dyn Connect>,
+            topologies: Arc::new(ArcSwap::from_pointee(identity().topology)),
+            clock: Arc::clone(&self.clock),
+            limits,
+        })
+        .unwrap()
+    }
+
     fn deadline(&self) -> Deadline {
         Deadline(self.clock.monotonic() + Duration::from_secs(30))
     }
@@ -118,6 +131,33 @@ async fn all<T: Send + 'static>(
         results.push(task.await.unwrap());
     }
     results
+}
+
+fn version(outcome: &Outcome) -> Version {
+    let Outcome::Written { version, .. } = outcome else { panic!("{outcome:?}") };
+    *version
+}
+
+/// The server has committed the first write and its answer hangs: that is as long as a flush takes.
+#[tokio::test]
+async fn while_a_transaction_is_flushed_the_next_one_is_committed_after_it() {
+    let home = home();
+    let lane = home.write_lane(LaneLimits::default());
+    let submit = |value: &str| lane.submit(set("k", value.to_owned()), home.deadline()).unwrap();
+    // The threads take turns: each of them has its connection then.
+    for _ in 0..LaneLimits::default().write_threads {
+        submit("before").await.unwrap().unwrap();
+    }
+    home.proxy.strike_with("COMMIT", Strike::HoldAnswer);
+    let mut first = submit("first");
+    home.proxy.wait_until_struck();
+    let second = version(&submit("second").await.unwrap().unwrap());
+    let hangs = tokio::time::timeout(Duration::ZERO, &mut first).await;
+    assert!(hangs.is_err(), "nobody hears of a write before it is flushed");
+    home.proxy.heal();
+    let first = version(&first.await.unwrap().unwrap());
+    assert!(first < second, "{first} {second}: in the order in which they came");
+    assert_eq!(home.connect.made(), LaneLimits::default().write_threads);
 }
 
 #[tokio::test]
