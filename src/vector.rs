@@ -139,6 +139,11 @@ impl Token {
         URL_SAFE_NO_PAD.encode(self.bytes())
     }
 
+    /// Appends [`Token::text`].
+    pub fn push_to(&self, text: &mut String) {
+        URL_SAFE_NO_PAD.encode_string(self.bytes(), text);
+    }
+
     /// Reads what [`Token::bytes`] wrote.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, ParseTokenError> {
         let (head, entries) = bytes.split_at_checked(TOKEN_HEAD_BYTES).ok_or(ParseTokenError)?;

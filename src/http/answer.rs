@@ -62,47 +62,102 @@ pub fn options(allow: &'static str) -> HttpResponse {
     HttpResponse::NoContent().insert_header((ALLOW, allow)).finish()
 }
 
-/// Tells who answered and what the client has seen now.
-pub fn tell_source(headers: &mut HeaderMap, served_by: &str, session: &Token) {
-    put(headers, &PARTITION, served_by);
-    tell_session(headers, session);
+/// What an answer tells about itself in headers. Their texts share one piece of memory: a read has
+/// half a dozen of them.
+#[derive(Default)]
+pub struct Told {
+    texts: String,
+    /// Each header, and where its text ends.
+    ends: Vec<(&'static HeaderName, usize)>,
 }
 
-/// Tells what the client has seen now.
-pub fn tell_session(headers: &mut HeaderMap, session: &Token) {
-    put(headers, &SESSION, &session.text());
-}
-
-/// Tells which version was read or written, unless the tag of a rendering is told already.
-pub fn tell_version(headers: &mut HeaderMap, version: Version) {
-    let etag = conditions::etag(version);
-    put(headers, &VERSION, &etag[1..etag.len() - 1]);
-    if !headers.contains_key(ETAG) {
-        put(headers, &ETAG, &etag);
+impl Told {
+    /// Nothing yet; with room for what a read tells.
+    pub fn new() -> Self {
+        Self { texts: String::with_capacity(192), ends: Vec::with_capacity(8) }
     }
-}
 
-/// Tells when the partition that answered stored what was read, by its own clock: for people only.
-pub fn tell_stored(headers: &mut HeaderMap, record: &Record) {
-    put(headers, &UPDATED, &rfc3339::format(record.stored_at.0));
-}
-
-/// Tells when a value ceases to be visible, if it does.
-pub fn tell_expiry(headers: &mut HeaderMap, expires_at: Option<i64>) {
-    if let Some(at) = expires_at {
-        put(headers, &EXPIRES, &rfc3339::format(at));
+    /// Who answered and what the client has seen now.
+    pub fn source(&mut self, served_by: &str, session: &Token) {
+        self.texts.push_str(served_by);
+        self.end(&PARTITION);
+        self.session(session);
     }
-}
 
-/// Tells who judged a write, what the writer has seen, the version that stands, where known, and
-/// how many hold what was written.
-pub fn tell_written(headers: &mut HeaderMap, written: &Written) {
-    tell_source(headers, &written.served_by.name, &written.session);
-    if let Some(version) = version_of(&written.outcome) {
-        tell_version(headers, version);
+    /// What the client has seen now.
+    pub fn session(&mut self, session: &Token) {
+        session.push_to(&mut self.texts);
+        self.end(&SESSION);
     }
-    if let Some(held) = written.acks.map(acks) {
-        put(headers, &ACKS, &held);
+
+    /// Which version was read or written, and the tag of its stored form or of what was rendered.
+    pub fn version(&mut self, version: Version, rendered: Option<&str>) {
+        version.push_to(&mut self.texts);
+        self.end(&VERSION);
+        match rendered {
+            Some(etag) => self.texts.push_str(etag),
+            None => conditions::push_etag(&mut self.texts, version, None),
+        }
+        self.end(&ETAG);
+    }
+
+    /// When the partition that answered stored what was read, by its own clock: for people only.
+    pub fn stored(&mut self, record: &Record) {
+        rfc3339::push(&mut self.texts, record.stored_at.0);
+        self.end(&UPDATED);
+    }
+
+    /// When a value ceases to be visible, if it does.
+    pub fn expiry(&mut self, expires_at: Option<i64>) {
+        if let Some(at) = expires_at {
+            rfc3339::push(&mut self.texts, at);
+            self.end(&EXPIRES);
+        }
+    }
+
+    /// Who judged a write, what the writer has seen, the version that stands, where known, and how
+    /// many hold what was written.
+    pub fn written(&mut self, written: &Written) {
+        self.source(&written.served_by.name, &written.session);
+        if let Some(version) = version_of(&written.outcome) {
+            self.version(version, None);
+        }
+        if let Some(held) = written.acks.map(acks) {
+            self.texts.push_str(&held);
+            self.end(&ACKS);
+        }
+    }
+
+    /// How old what was read may be: in milliseconds, and in seconds as HTTP has it. Both are
+    /// bounds, so both are rounded up.
+    pub fn age(&mut self, age: Option<Duration>) {
+        let Some(age) = age else {
+            self.texts.push_str("unknown");
+            return self.end(&DATASTORE_AGE);
+        };
+        let ms = age_ms(age);
+        let mut digits = itoa::Buffer::new();
+        self.texts.push_str(digits.format(ms));
+        self.end(&DATASTORE_AGE);
+        self.texts.push_str(digits.format(ms.div_ceil(1000)));
+        self.end(&AGE);
+    }
+
+    /// What was added since the last one is the text of `name`.
+    fn end(&mut self, name: &'static HeaderName) {
+        self.ends.push((name, self.texts.len()));
+    }
+
+    /// Puts it into an answer.
+    pub fn put_into(self, headers: &mut HeaderMap) {
+        let (texts, mut begin) = (Bytes::from(self.texts), 0);
+        for (name, end) in self.ends {
+            // Versions, tokens and partition names are visible ASCII; what is not is left out.
+            if let Ok(value) = HeaderValue::from_maybe_shared(texts.slice(begin..end)) {
+                headers.insert(name.clone(), value);
+            }
+            begin = end;
+        }
     }
 }
 
@@ -122,27 +177,7 @@ pub fn acks(acks: Acks) -> String {
     format!("{}/{}", acks.held, acks.voters)
 }
 
-/// Tells how old what was read may be: in milliseconds, and in seconds as HTTP has it. Both are
-/// bounds, so both are rounded up.
-pub fn tell_age(headers: &mut HeaderMap, age: Option<Duration>) {
-    let Some(age) = age else {
-        headers.insert(DATASTORE_AGE.clone(), HeaderValue::from_static("unknown"));
-        return;
-    };
-    let ms = age_ms(age);
-    let mut digits = itoa::Buffer::new();
-    put(headers, &DATASTORE_AGE, digits.format(ms));
-    put(headers, &AGE, digits.format(ms.div_ceil(1000)));
-}
-
 /// An age in milliseconds, rounded up.
 pub fn age_ms(age: Duration) -> u64 {
     u64::try_from(age.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
-}
-
-fn put(headers: &mut HeaderMap, name: &HeaderName, value: &str) {
-    // Versions, tokens and partition names are all visible ASCII; what is not is left out.
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(name.clone(), value);
-    }
 }

@@ -20,6 +20,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
+use super::answer::Told;
 use super::body::{self, Budget, Reservation};
 use super::code::Code;
 use super::conditions::{self, Conditions, Verdict};
@@ -135,7 +136,9 @@ impl Parts {
         let mut response = HttpResponse::Ok()
             .insert_header((CONTENT_TYPE, encoding.name()))
             .body(body::answer(rendered, &self.budget)?);
-        answer::tell_session(response.headers_mut(), &seen);
+        let mut told = Told::new();
+        told.session(&seen);
+        told.put_into(response.headers_mut());
         session::keep(response.headers_mut(), &query);
         Ok(response)
     }

@@ -16,11 +16,12 @@
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
-use actix_web::http::header::{CONTENT_TYPE, ETAG, HeaderValue, LOCATION};
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 
+use super::answer::Told;
 use super::body::{self, Budget};
 use super::code::Code;
 use super::conditions::{self, Conditions, Verdict};
@@ -123,29 +124,34 @@ impl Place<'_> {
             Some(record) => self.show(record, &accept, &conditions),
             None => Err(verb::not_found(&key)),
         };
-        let mut response = shown.unwrap_or_else(|problem| problem.respond(headers));
-        answer::tell_source(response.headers_mut(), &read.served_by.name, &read.session);
-        answer::tell_age(response.headers_mut(), read.age);
-        session::keep(response.headers_mut(), &query);
+        let (mut response, etag) = match shown {
+            Ok((response, etag)) => (response, Some(etag)),
+            Err(problem) => (problem.respond(headers), None),
+        };
+        let mut told = Told::new();
+        told.source(&read.served_by.name, &read.session);
+        told.age(read.age);
         if let Some(record) = &read.record {
-            answer::tell_version(response.headers_mut(), record.version);
-            answer::tell_stored(response.headers_mut(), record);
-            answer::tell_expiry(response.headers_mut(), expires_at);
+            told.version(record.version, etag.as_deref());
+            told.stored(record);
+            told.expiry(expires_at);
         }
+        told.put_into(response.headers_mut());
+        session::keep(response.headers_mut(), &query);
         Ok(response)
     }
 
-    /// The answer that carries the value, which is taken out of its row.
+    /// The answer that carries the value, which is taken out of its row, and its tag.
     fn show(
         &self,
         record: &mut Record,
         accept: &Accept,
         conditions: &Conditions,
-    ) -> Result<HttpResponse, Problem> {
+    ) -> Result<(HttpResponse, String), Problem> {
         let Some(body) = record.body.take() else { return Err(verb::not_found(&record.key)) };
         let form = Form::choose(accept, &body.content_type)?;
         let etag = conditions::etag_of(record.version, form.variant());
-        let mut response = match conditions.for_read(record.version, &etag) {
+        let response = match conditions.for_read(record.version, &etag) {
             Verdict::Failed => return Err(verb::precondition_failed(Some(record.version))),
             Verdict::NotModified => HttpResponse::NotModified().finish(),
             Verdict::Proceed => {
@@ -154,10 +160,7 @@ impl Place<'_> {
                 HttpResponse::Ok().insert_header((CONTENT_TYPE, kind)).body(bytes)
             }
         };
-        if let Ok(etag) = HeaderValue::from_str(&etag) {
-            response.headers_mut().insert(ETAG, etag);
-        }
-        Ok(response)
+        Ok((response, etag))
     }
 
     async fn write(&self, verb: Verb, payload: Payload) -> Result<HttpResponse, Problem> {
@@ -192,7 +195,9 @@ impl Place<'_> {
             Ok(status) => HttpResponse::new(status),
             Err(problem) => problem.respond(headers),
         };
-        answer::tell_written(response.headers_mut(), &written);
+        let mut told = Told::new();
+        told.written(&written);
+        told.put_into(response.headers_mut());
         session::keep(response.headers_mut(), &query);
         Ok(response)
     }

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use mime::Mime;
 use tokio::time::{Instant, timeout_at};
 
+use super::answer::Told;
 use super::body::{self, Budget};
 use super::code::Code;
 use super::error::{Problem, shown};
@@ -228,7 +229,9 @@ impl Asked {
             .body(body::answer(bytes, budget)?);
         if let Some(vector) = page.next.seen() {
             let session = Token { set: feed.set_id(), vector: vector.clone() };
-            answer::tell_session(response.headers_mut(), &session);
+            let mut told = Told::new();
+            told.session(&session);
+            told.put_into(response.headers_mut());
         }
         Ok(response)
     }

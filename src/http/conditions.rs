@@ -18,16 +18,20 @@ pub fn etag(version: Version) -> String {
 
 /// The entity tag of a rendering, or of the stored form where `variant` is `None`.
 pub fn etag_of(version: Version, variant: Option<&str>) -> String {
-    // Every read tells one: thus by hand.
     let mut tag = String::with_capacity(32);
-    tag.push('"');
-    version.push_to(&mut tag);
-    if let Some(variant) = variant {
-        tag.push(';');
-        tag.push_str(variant);
-    }
-    tag.push('"');
+    push_etag(&mut tag, version, variant);
     tag
+}
+
+/// Appends what [`etag_of`] makes. Every read tells one: thus by hand.
+pub fn push_etag(text: &mut String, version: Version, variant: Option<&str>) {
+    text.push('"');
+    version.push_to(text);
+    if let Some(variant) = variant {
+        text.push(';');
+        text.push_str(variant);
+    }
+    text.push('"');
 }
 
 /// A header that is neither `*` nor a list of entity tags.

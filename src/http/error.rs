@@ -11,6 +11,7 @@ use actix_web::http::header::{
     ACCEPT_ENCODING, ALLOW, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
 };
 
+use super::answer::Told;
 use super::code::Code;
 use super::conditions::BadCondition;
 use super::negotiate::{Accept, BadAccept};
@@ -200,12 +201,14 @@ impl From<StoreError> for Problem {
 
 /// Whoever is refused is told of the least age that there is.
 fn too_old(error: &StoreError, age: Option<Duration>) -> Problem {
-    let mut headers = HeaderMap::new();
-    answer::tell_age(&mut headers, age);
-    with_all(Problem::new(Code::TooStale, error.to_string()), headers)
+    let mut told = Told::new();
+    told.age(age);
+    with_all(Problem::new(Code::TooStale, error.to_string()), told)
 }
 
-fn with_all(problem: Problem, headers: HeaderMap) -> Problem {
+fn with_all(problem: Problem, told: Told) -> Problem {
+    let mut headers = HeaderMap::new();
+    told.put_into(&mut headers);
     headers.into_iter().fold(problem, |problem, (name, value)| problem.with(name, value))
 }
 
@@ -219,9 +222,9 @@ fn ack_unmet(written: &Written) -> Problem {
         ),
         None => "nothing was written".to_owned(),
     };
-    let mut headers = HeaderMap::new();
-    answer::tell_written(&mut headers, written);
-    with_all(Problem::new(Code::AckUnmet, detail), headers)
+    let mut told = Told::new();
+    told.written(written);
+    with_all(Problem::new(Code::AckUnmet, detail), told)
 }
 
 const fn code(error: &StoreError) -> Code {

@@ -17,6 +17,7 @@ use actix_web::http::header::{CONTENT_TYPE, HeaderValue, LINK, LOCATION};
 use actix_web::{HttpRequest, HttpResponse, web};
 use bytes::Bytes;
 
+use super::answer::Told;
 use super::body::{self, Budget};
 use super::code::Code;
 use super::error::Problem;
@@ -111,8 +112,10 @@ async fn list(
         response.headers_mut().insert(answer::COUNT.clone(), HeaderValue::from(count));
     }
     let names: Vec<&str> = list.served_by.iter().map(|serving| serving.name.as_ref()).collect();
-    answer::tell_source(response.headers_mut(), &names.join(", "), &list.session);
-    answer::tell_age(response.headers_mut(), list.age);
+    let mut told = Told::new();
+    told.source(&names.join(", "), &list.session);
+    told.age(list.age);
+    told.put_into(response.headers_mut());
     session::keep(response.headers_mut(), &asked.query);
     Ok(response)
 }

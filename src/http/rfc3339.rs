@@ -5,22 +5,28 @@ const DAY_MS: i64 = 86_400_000;
 
 /// `ms` milliseconds since 1970 UTC, for example `2026-11-20T14:05:41.000Z`.
 pub fn format(ms: i64) -> String {
+    let mut text = String::with_capacity(24);
+    push(&mut text, ms);
+    text
+}
+
+/// Appends what [`format`] makes. Every read tells one: thus by hand.
+pub fn push(text: &mut String, ms: i64) {
     let (days, in_day) = (ms.div_euclid(DAY_MS), ms.rem_euclid(DAY_MS));
     let (year, month, day) = civil(days);
     let (seconds, millis) = (in_day / 1_000, in_day % 1_000);
     let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
     if !(0..=9_999).contains(&year) {
-        return format!(
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z"
-        );
+        let far =
+            format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z");
+        return text.push_str(&far);
     }
-    // Every read tells one: thus by hand.
-    let mut text = *b"0000-00-00T00:00:00.000Z";
+    let mut all = *b"0000-00-00T00:00:00.000Z";
     let mut put = |at: usize, number: i64| {
         // At most 99: of nothing else is asked.
         let number = number.to_le_bytes()[0];
-        text[at] = b'0' + number / 10;
-        text[at + 1] = b'0' + number % 10;
+        all[at] = b'0' + number / 10;
+        all[at + 1] = b'0' + number % 10;
     };
     put(0, year / 100);
     put(2, year % 100);
@@ -30,8 +36,8 @@ pub fn format(ms: i64) -> String {
     put(14, minute);
     put(17, second);
     put(20, millis / 10);
-    text[22] = b'0' + (millis % 10).to_le_bytes()[0];
-    std::str::from_utf8(&text).unwrap_or_default().to_owned()
+    all[22] = b'0' + (millis % 10).to_le_bytes()[0];
+    text.push_str(std::str::from_utf8(&all).unwrap_or_default());
 }
 
 /// Year, month and day of the day that is `days` after 1970-01-01, in the Gregorian calendar.

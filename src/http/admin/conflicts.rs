@@ -5,6 +5,7 @@ use actix_web::error::BlockingError;
 use actix_web::http::{Method, StatusCode};
 use actix_web::{HttpRequest, HttpResponse, web};
 
+use crate::http::answer::Told;
 use crate::http::code::Code;
 use crate::http::conditions::Conditions;
 use crate::http::error::{Problem, shown};
@@ -131,6 +132,8 @@ async fn write_again(
             return Err(Problem::new(Code::Unavailable, detail));
         }
     };
-    answer::tell_written(replayed.headers_mut(), &written);
+    let mut told = Told::new();
+    told.written(&written);
+    told.put_into(replayed.headers_mut());
     Ok(replayed)
 }
