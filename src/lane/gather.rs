@@ -42,6 +42,8 @@ struct State<T> {
     watching: usize,
     /// Takers that have not come back.
     at_work: usize,
+    /// What they have taken.
+    held: usize,
     /// How much was last taken at once.
     last: usize,
     /// How often something was taken.
@@ -65,6 +67,7 @@ impl<T> Gather<T> {
             idle: 0,
             watching: 0,
             at_work: 0,
+            held: 0,
             last: 0,
             taken: 0,
             stopped: false,
@@ -99,6 +102,12 @@ impl<T> Gather<T> {
             self.changed.notify_one();
         }
         Ok(())
+    }
+
+    /// How much waits, here or with those at work.
+    pub fn pending(&self) -> usize {
+        let state = self.lock();
+        state.waiting.len() + state.held
     }
 
     /// Lets nothing more in; what waits is still taken.
@@ -143,18 +152,24 @@ impl<T> Gather<T> {
         let count = state.waiting.len().min(self.taking.enough);
         let items: Vec<T> = state.waiting.drain(..count).collect();
         state.at_work += 1;
+        state.held += count;
         state.last = count;
         state.taken += 1;
-        Some((items, AtWork(self)))
+        Some((items, AtWork { queue: self, held: count }))
     }
 }
 
 /// A taker that has not come back.
-pub struct AtWork<'g, T>(&'g Gather<T>);
+pub struct AtWork<'g, T> {
+    queue: &'g Gather<T>,
+    held: usize,
+}
 
 impl<T> Drop for AtWork<'_, T> {
     fn drop(&mut self) {
-        self.0.lock().at_work -= 1;
+        let mut state = self.queue.lock();
+        state.at_work -= 1;
+        state.held -= self.held;
     }
 }
 
@@ -200,9 +215,12 @@ mod tests {
     fn whoever_is_alone_takes_all_that_waits_up_to_enough() {
         let queue = queue(NEVER);
         push(&queue, 0..10);
-        let take = || queue.take().map(|(items, _at_work)| items).unwrap();
-        assert_eq!(take(), (0..8).collect::<Vec<_>>());
-        assert_eq!(take(), [8, 9]);
+        let (items, at_work) = queue.take().unwrap();
+        assert_eq!((items, queue.pending()), ((0..8).collect(), 10));
+        drop(at_work);
+        assert_eq!(queue.pending(), 2);
+        assert_eq!(queue.take().map(|(items, _at_work)| items), Some(vec![8, 9]));
+        assert_eq!(queue.pending(), 0);
     }
 
     #[test]

@@ -106,6 +106,11 @@ impl PointLane {
         self.submit(key, token, deadline)?.await.unwrap_or(Err(LaneError::Stopped.into()))
     }
 
+    /// How many reads have no answer yet.
+    pub fn pending(&self) -> usize {
+        self.queue.pending()
+    }
+
     /// Has `key` read, if the partition covers `token` (RYW-1); the answer comes over the channel.
     pub fn submit(
         &self,

@@ -112,6 +112,21 @@ impl Lanes {
         !self.trouble.any.load(Ordering::Relaxed)
     }
 
+    /// How long one read may be silent before it is looked at whether the partition is: many times
+    /// what it takes, and no less than a thread may wait for its processor.
+    pub fn soon(&self) -> Duration {
+        const TIMES: u32 = 16;
+        const LEAST: Duration = Duration::from_millis(25);
+        self.answers_in.get().map_or(Duration::MAX, |usual| (usual * TIMES).max(LEAST))
+    }
+
+    /// Whether it is the partition that is silent, and not a single read: many wait for it, or
+    /// somebody else has waited long enough.
+    pub fn is_silent(&self) -> bool {
+        const MANY: usize = 8;
+        !self.is_well() || self.points.as_ref().is_some_and(|points| points.pending() >= MANY)
+    }
+
     /// Runs a small read of a local partition on the thread that asks.
     pub fn read_here<T>(
         &self,

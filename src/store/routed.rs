@@ -9,9 +9,10 @@
 //! the heads that were read recently enough ([`crate::age::Ages::needed`]); where nobody looked
 //! recently enough, the masters are looked at there and then. The candidates are asked in the order
 //! of [`route`](super::route). One that answers *behind*, or with an error, is skipped; one that is
-//! silent for longer than [`PATIENCE`] is noted as ill and the next is asked **as well**: whoever
-//! answers first serves. If all are behind, a pull is woken and waited for, for [`PULL_WAIT`] at
-//! most, and they are asked once more. Then the client is told: never a silent older answer.
+//! silent for longer than [`PATIENCE`], or with many reads for many times what it takes else, is
+//! noted as ill and the next is asked **as well**: whoever answers first serves. If all are behind,
+//! a pull is woken and waited for, for [`PULL_WAIT`] at most, and they are asked once more. Then the
+//! client is told: never a silent older answer.
 
 use std::future::Future;
 use std::pin::pin;
@@ -117,7 +118,7 @@ impl Store {
         let Some(first) = waiting.next() else { return Err(self.no_such("any")) };
         // Nearly every read ends with whoever is asked first.
         let mut asked_first = pin!(ask(first));
-        let answered = patiently(asked_first.as_mut(), waiting.peek().is_some()).await;
+        let answered = patiently(first, asked_first.as_mut(), waiting.peek().is_some()).await;
         let mut last = None;
         let silent = match answered {
             Some(answer) => match self.judge(errand, answer, floor, missed, &mut last) {
@@ -137,7 +138,8 @@ impl Store {
                     asked.push(Either::Right(ask(lanes)));
                 }
                 let has_more = newest.is_some() && waiting.peek().is_some();
-                let Some(answered) = patiently(asked.next(), has_more).await else {
+                let last_asked = newest.unwrap_or(first);
+                let Some(answered) = patiently(last_asked, asked.next(), has_more).await else {
                     newest.inspect(|lanes| lanes.note(Some("does not answer")));
                     continue;
                 };
@@ -392,9 +394,23 @@ impl Store {
     }
 }
 
-/// Waits for an answer: where there are others to ask, for [`PATIENCE`] at most.
-async fn patiently<T>(answer: impl Future<Output = T>, has_others: bool) -> Option<T> {
-    if has_others { timeout(PATIENCE, answer).await.ok() } else { Some(answer.await) }
+/// Waits for an answer of whoever was asked last: where there are others to ask, for [`PATIENCE`]
+/// at most, and less where it is clear sooner that the partition is silent.
+async fn patiently<T>(
+    lanes: &Lanes,
+    answer: impl Future<Output = T>,
+    has_others: bool,
+) -> Option<T> {
+    if !has_others {
+        return Some(answer.await);
+    }
+    let mut answer = pin!(answer);
+    let soon = lanes.soon().min(PATIENCE);
+    match timeout(soon, answer.as_mut()).await {
+        Ok(answer) => Some(answer),
+        Err(_) if lanes.is_silent() => None,
+        Err(_) => timeout(PATIENCE - soon, answer).await.ok(),
+    }
 }
 
 /// The partitions that master slots.
