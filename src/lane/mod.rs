@@ -5,8 +5,8 @@
 //! lane** takes the small point reads of a distant partition together, as many as wait; those of
 //! local engines run where they are asked, over **local readers**. The **pool** lends checked
 //! connections for all else: to a **read lane**, a few threads for what may not run on the thread
-//! that asked (lists, large values), to a **push lane**, which takes rows of other masters together,
-//! and to rounds of sync.
+//! that asked (lists, large values), to a **push lane**, which takes rows of other masters
+//! together, and to rounds of sync.
 //!
 //! BOUND-1: each queue is bounded in requests, those of writes and pushes in bytes too; each
 //! request carries a deadline and is not begun after it; what does not fit is refused at once. A

@@ -11,8 +11,8 @@
 //! of [`route`](super::route). One that answers *behind*, or with an error, is skipped; one that is
 //! silent for longer than [`PATIENCE`], or with many reads for many times what it takes else, is
 //! noted as ill and the next is asked **as well**: whoever answers first serves. If all are behind,
-//! a pull is woken and waited for, for [`PULL_WAIT`] at most, and they are asked once more. Then the
-//! client is told: never a silent older answer.
+//! a pull is woken and waited for, for [`PULL_WAIT`] at most, and they are asked once more. Then
+//! the client is told: never a silent older answer.
 
 use std::future::Future;
 use std::pin::pin;
