@@ -10,7 +10,7 @@ pub fn format(ms: i64) -> String {
     text
 }
 
-/// Appends what [`format`] makes. Every read tells one: thus by hand.
+/// Appends what [`format()`] makes. Every read tells one: thus by hand.
 pub fn push(text: &mut String, ms: i64) {
     let (days, in_day) = (ms.div_euclid(DAY_MS), ms.rem_euclid(DAY_MS));
     let (year, month, day) = civil(days);
