@@ -219,8 +219,8 @@ pub trait Transact {
     /// Runs `work` in one transaction, alone; an error rolls it back. Durable when it returns.
     fn writing<T>(&mut self, work: impl FnOnce(&mut dyn Tables) -> Result<T>) -> Result<T>;
 
-    /// The same, and calls `sealed` before it is made durable, where another transaction could
-    /// begin to wait for its turn meanwhile.
+    /// The same, and calls `sealed` once nothing but its end is left, where another transaction can
+    /// work while this one is made durable. An engine where none can does not call it.
     fn writing_telling<T>(
         &mut self,
         _sealed: &mut dyn FnMut(),
