@@ -157,8 +157,8 @@ fn a_server_that_is_set_read_only_before_a_commit_takes_it_back() {
     let by_proxy = url_of((&database, "se%2Fcret"), proxy.port(), &database);
     let mut home = Mysql::new(by_proxy).connect().unwrap();
     write(&mut home, &[set("k", "v")]).unwrap();
-    // Statements are prepared by now: begin and fence, rows, entries, then the commit.
-    proxy.strike_at(2, Strike::HoldAnswer);
+    // Statements are prepared by now: begin and fence, rows, then entries with the commit.
+    proxy.strike_at(1, Strike::HoldAnswer);
     let refused = std::thread::scope(|scope| {
         let writing = scope.spawn(|| write(&mut home, &[set("k", "w")]).unwrap_err());
         proxy.wait_until_struck();

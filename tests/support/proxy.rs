@@ -47,6 +47,8 @@ pub enum Strike {
     CutAnswer,
     /// The server never sees it; the client is told this error.
     Error(u16),
+    /// The same, of the second of two statements: the first is told to be done.
+    SecondError(u16),
     /// The server answers; the answer is held back until [`Proxy::heal`], on this connection.
     HoldAnswer,
 }
@@ -395,7 +397,11 @@ impl Link {
                     set(Fate::Held(heals));
                     self.send(Way::ToServer, &packet)
                 }
-                Some(Strike::Error(code)) => self.from.write_all(&error_packet(code)).is_ok(),
+                Some(Strike::Error(code)) => self.from.write_all(&error_packet(code, 1)).is_ok(),
+                Some(Strike::SecondError(code)) => {
+                    let answers = [DONE_WITH_MORE.to_vec(), error_packet(code, 2)].concat();
+                    self.from.write_all(&answers).is_ok()
+                }
             };
             if !goes_on {
                 return;
@@ -404,13 +410,16 @@ impl Link {
     }
 }
 
-/// The server's way to say that it refuses a command.
-fn error_packet(code: u16) -> Vec<u8> {
+/// The server's way to say that a statement is done, and that another one comes.
+const DONE_WITH_MORE: [u8; 11] = [7, 0, 0, 1, 0, 0, 0, 0x0a, 0, 0, 0];
+
+/// The server's way to say that it refuses a command, as the packet of this number.
+fn error_packet(code: u16, nth: u8) -> Vec<u8> {
     let mut payload = vec![0xff];
     payload.extend(code.to_le_bytes());
     payload.extend(b"#HY000planted by the proxy");
     let length = u32::try_from(payload.len()).expect("it is short").to_le_bytes();
-    let mut packet = vec![length[0], length[1], length[2], 1];
+    let mut packet = vec![length[0], length[1], length[2], nth];
     packet.extend(payload);
     packet
 }

@@ -78,10 +78,23 @@ impl Line {
         Err(failed(last.unwrap_or_else(|| gone("the host has no address"))))
     }
 
-    /// Runs statements of one text, an answer for each. Texts are constants and numbers, nothing
-    /// else.
+    /// Runs statements of one text, an answer for each. Texts are constants, numbers and
+    /// hexadecimal digits, nothing else.
     pub(super) fn text(&mut self, name: &'static str, sql: &str) -> Result<Vec<Reply>, Failed> {
-        self.talk(name, |driver| replies(driver.query_iter(sql)?))
+        let mut answered = Vec::new();
+        self.text_telling(name, sql, &mut answered)?;
+        Ok(answered)
+    }
+
+    /// The same; `answered` tells which of the statements were carried out, whatever became of
+    /// those after them.
+    pub(super) fn text_telling(
+        &mut self,
+        name: &'static str,
+        sql: &str,
+        answered: &mut Vec<Reply>,
+    ) -> Result<(), Failed> {
+        self.talk(name, |driver| replies(driver.query_iter(sql)?, answered))
     }
 
     /// Runs a statement of `size` items, prepared at its first use.
@@ -101,10 +114,11 @@ impl Line {
                 statement
             }
         };
-        let replies = self.talk(prepared.name, |driver| {
-            replies(driver.exec_iter(&statement, Params::Positional(params))?)
+        let mut answered = Vec::new();
+        self.talk(prepared.name, |driver| {
+            replies(driver.exec_iter(&statement, Params::Positional(params))?, &mut answered)
         })?;
-        Ok(replies.into_iter().next().unwrap_or_default())
+        Ok(answered.into_iter().next().unwrap_or_default())
     }
 
     /// Whether anything can still be said over it.
@@ -210,8 +224,10 @@ fn milliseconds(duration: Duration) -> u32 {
 }
 
 /// All answers to one command, read to their end: an error of a later statement shows only there.
-fn replies<P: Protocol>(mut result: QueryResult<'_, '_, '_, P>) -> mysql::Result<Vec<Reply>> {
-    let mut replies = Vec::new();
+fn replies<P: Protocol>(
+    mut result: QueryResult<'_, '_, '_, P>,
+    replies: &mut Vec<Reply>,
+) -> mysql::Result<()> {
     while let Some(mut set) = result.iter() {
         let mut reply = Reply {
             rows: Vec::new(),
@@ -224,5 +240,5 @@ fn replies<P: Protocol>(mut result: QueryResult<'_, '_, '_, P>) -> mysql::Result
         }
         replies.push(reply);
     }
-    Ok(replies)
+    Ok(())
 }

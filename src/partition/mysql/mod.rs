@@ -20,8 +20,8 @@
 //! # What it costs
 //!
 //! A point read of up to 64 keys is one round trip ([`Transact::points`]); a commit of a batch is
-//! four: fence and sequence, rows, log entries, `COMMIT`. Statements are prepared once a
-//! connection, in few sizes ([`statements`]).
+//! three: fence and sequence, rows, log entries with `COMMIT` (of a large batch four). Statements
+//! are prepared once a connection, in few sizes ([`statements`]).
 //!
 //! # Bounds
 //!
@@ -59,7 +59,7 @@ use self::line::Line;
 use self::params::{bounded, key_params};
 use self::run::run_of;
 use self::session::{Known, Session, cell, of};
-use self::statements::{Begin, Edges, KEYS_MAX, size_of_list};
+use self::statements::{Begin, Edges, KEYS_MAX, PUT_ENTRIES, size_of_list};
 use self::stored::{Columns, Torn};
 use super::engine::{Engine, EngineKind};
 use super::tables::{Cell, Points, Tables, Transact};
@@ -148,7 +148,7 @@ impl Mysql {
             run,
             partition: None,
             clock: self.clock.clone(),
-            has_begun: false,
+            open: Open::default(),
         })
     }
 }
@@ -181,6 +181,15 @@ fn settings(line: &mut Line, patience: &Patience) -> Result<ServerSettings> {
     read.map_err(|torn| torn.at(NAME))
 }
 
+/// What a connection has under way; after a panic it still has.
+#[derive(Default)]
+pub(super) struct Open {
+    /// Whether a transaction stands open at the server.
+    pub(super) has_begun: bool,
+    /// The transaction's last statement, which is sent together with its end.
+    pub(super) last: Option<String>,
+}
+
 /// One open connection to a partition on a server.
 struct MysqlConnection {
     line: Line,
@@ -189,8 +198,7 @@ struct MysqlConnection {
     run: Option<RunId>,
     partition: Option<PartitionId>,
     clock: Option<Arc<dyn Clock>>,
-    /// Whether a transaction stands open at the server; after a panic in one it still does.
-    has_begun: bool,
+    open: Open,
 }
 
 impl MysqlConnection {
@@ -200,7 +208,7 @@ impl MysqlConnection {
             let error = gone("the connection was given up");
             return Err(Failed { statement: "begin", error }.into());
         }
-        if self.has_begun {
+        if self.open.has_begun {
             self.roll_back()?;
         }
         Ok(())
@@ -209,19 +217,34 @@ impl MysqlConnection {
     /// The end of a reading transaction: there is nothing to lose.
     fn end_reading(&mut self) -> Result<(), Failed> {
         self.line.text("end reading", statements::COMMIT)?;
-        self.has_begun = false;
+        self.open.has_begun = false;
         Ok(())
     }
 
-    fn commit_writing(&mut self) -> Result<(), Failed> {
-        self.line.text("commit", &self.edges.commit)?;
-        self.has_begun = false;
-        Ok(())
+    /// Sends the transaction's last statement, if there is one, and its end.
+    fn commit_writing(&mut self) -> Result<()> {
+        let last = self.open.last.take();
+        let texts: Vec<&str> = last.as_deref().into_iter().chain([&*self.edges.commit]).collect();
+        let mut answered = Vec::new();
+        match self.line.text_telling("commit", &texts.join(";"), &mut answered) {
+            Ok(()) => {
+                self.open.has_begun = false;
+                Ok(())
+            }
+            // The server has said no to what stands before the commit, and went no further.
+            Err(Failed { error, .. })
+                if last.is_some() && answered.is_empty() && failure::is_refusal(&error) =>
+            {
+                Err(Failed { statement: PUT_ENTRIES.name, error }.into())
+            }
+            Err(failed) => Err(failed_commit(failed)),
+        }
     }
 
     fn roll_back(&mut self) -> Result<(), Failed> {
+        self.open.last = None;
         self.line.text("rollback", &self.edges.rollback)?;
-        self.has_begun = false;
+        self.open.has_begun = false;
         Ok(())
     }
 
@@ -239,12 +262,12 @@ impl MysqlConnection {
             partition: &mut self.partition,
             clock: self.clock.as_deref(),
         };
-        work(&mut Session::new(&mut self.line, known, begin, &mut self.has_begun))
+        work(&mut Session::new(&mut self.line, known, begin, &mut self.open))
     }
 
     /// Takes back what an error left behind; the error is what is told.
     fn take_back<T>(&mut self, error: PartitionError) -> Result<T> {
-        if self.has_begun && self.line.is_up() {
+        if self.open.has_begun && self.line.is_up() {
             // The line goes down where this fails, and the transaction with it.
             drop(self.roll_back());
         }
@@ -295,7 +318,7 @@ impl Transact for MysqlConnection {
     fn reading<T>(&mut self, work: impl FnOnce(&mut dyn Tables) -> Result<T>) -> Result<T> {
         match self.within(Begin::Reading, work) {
             Ok(value) => {
-                if self.has_begun {
+                if self.open.has_begun {
                     self.end_reading()?;
                 }
                 Ok(value)
@@ -324,14 +347,14 @@ impl Transact for MysqlConnection {
     ) -> Result<T> {
         match self.within(Begin::Writing, work) {
             // What never began has nothing to commit.
-            Ok(value) if !self.has_begun => Ok(value),
+            Ok(value) if !self.open.has_begun => Ok(value),
             // Not sent, thus without effect.
             Ok(_) if !self.line.is_up() => self.settle().and(Err(Refusal::RunEnded.into())),
             Ok(value) => {
                 sealed();
                 match self.commit_writing() {
                     Ok(()) => Ok(value),
-                    Err(failed) => self.take_back(failed_commit(failed)),
+                    Err(error) => self.take_back(error),
                 }
             }
             Err(error) => self.take_back(error),

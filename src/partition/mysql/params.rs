@@ -1,8 +1,9 @@
-//! Parameters of prepared statements.
+//! Parameters of prepared statements, and the few values that are written out.
 
 use mysql::Value;
 
-use crate::record::{Key, Record};
+use crate::partition::Entry;
+use crate::record::{Key, Record, Space};
 
 /// The parameters of `size` items, the last one repeated for those that are missing.
 pub(super) fn filled<T, const N: usize>(
@@ -38,8 +39,42 @@ pub(super) fn row_params(row: &Record, now_ms: i64) -> [Value; 9] {
     ]
 }
 
+/// As column `space` of table `change` tells the two apart.
+pub(super) const fn stored_space(space: Space) -> i64 {
+    match space {
+        Space::Data => 0,
+        Space::System => 1,
+    }
+}
+
+pub(super) fn entry_params(entry: &Entry) -> [Value; 4] {
+    let space = Value::Int(stored_space(entry.key.space()));
+    let version = Value::Int(entry.version.packed());
+    [Value::Int(entry.origin.0.into()), version, space, bytes(entry.key.bytes())]
+}
+
+/// The same, written out.
+pub(super) fn entry_text(entry: &Entry) -> String {
+    let (origin, version) = (entry.origin.0, entry.version.packed());
+    let (space, key) = (stored_space(entry.key.space()), literal(entry.key.bytes()));
+    format!("({origin},{version},{space},{key})")
+}
+
 pub(super) fn bytes(bytes: &[u8]) -> Value {
     Value::Bytes(bytes.to_vec())
+}
+
+/// Bytes as SQL has them: digits, whatever they are.
+fn literal(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    let mut text = String::with_capacity(3 + 2 * bytes.len());
+    text.push_str("x'");
+    for byte in bytes {
+        text.extend([digit(byte >> 4), digit(byte & 15)]);
+    }
+    text.push('\'');
+    text
 }
 
 /// A count as the server takes it.
@@ -62,7 +97,15 @@ pub(super) fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Space;
+    use crate::version::{Epoch, PartitionId, Seq, Version};
+
+    #[test]
+    fn an_entry_is_written_out_whatever_its_key() {
+        let version = Version::new(Epoch::FIRST, Seq::new(3).unwrap());
+        let key = Key::stored(Space::System, &b"'\\\x00\xff"[..]);
+        let text = entry_text(&Entry { origin: PartitionId(2), version, key });
+        assert_eq!(text, format!("(2,{},1,x'275C00FF')", version.packed()));
+    }
 
     #[test]
     fn a_prefix_ends_before_the_next_one() {

@@ -2,8 +2,12 @@
 //!
 //! One dialect for MariaDB and MySQL: no `RETURNING` (MySQL has none), no row alias (MariaDB has
 //! none), `VALUES()` for what an upsert brings; what only MariaDB has stands in its own comments
-//! (`/*M! ... */`). What comes from users is always a parameter of a prepared statement. Texts are
-//! constants, and where several statements share one round trip, numbers of ours pasted into them.
+//! (`/*M! ... */`). What comes from users is a parameter of a prepared statement, or in hexadecimal
+//! digits. Texts are constants, and where several statements share one round trip, such digits and
+//! numbers of ours pasted into them.
+//!
+//! Rows are put by `REPLACE`: with one unique key and neither triggers nor foreign keys the servers
+//! make an update of it, as of `ON DUPLICATE KEY UPDATE`, and have no expressions to evaluate.
 //!
 //! Lists come in fixed sizes, so that there are few statements to prepare: [`size_of_list`] for
 //! keys, [`rows_of_insert`] for rows. What is missing to a size repeats the last item, which
@@ -38,6 +42,13 @@ impl Prepared {
         sql.push_str(self.tail);
         sql
     }
+
+    /// Its text with items that are written out (hexadecimal, numbers): for what is sent together
+    /// with other texts.
+    pub(super) fn spelled(&self, items: impl Iterator<Item = String>) -> String {
+        let items: Vec<String> = items.collect();
+        [self.head, &items.join(","), self.tail].concat()
+    }
 }
 
 pub(super) const fn prepared(name: &'static str, sql: &'static str) -> Prepared {
@@ -66,26 +77,35 @@ const fn text(name: &'static str, sql: &'static str) -> Text {
 /// The most keys in one statement.
 pub(super) const KEYS_MAX: usize = 64;
 
-/// The size of the list that `keys` keys go into: 1, 2, 4 ... 64.
-pub(super) fn size_of_list(keys: usize) -> usize {
-    keys.next_power_of_two().min(KEYS_MAX)
+/// The sizes of lists and of inserts: up to what reads are gathered to and a group commit takes
+/// each is at most a quarter as much again as the one before, for the pages of a sync half as much.
+const SIZES: [usize; 26] = [
+    1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 192,
+    256,
+];
+
+/// The least size for so many.
+fn size_above(items: usize) -> usize {
+    SIZES.into_iter().find(|size| *size >= items).unwrap_or(ROWS_MAX)
 }
 
-/// The sizes of statements that insert rows: each is at most half as much again as the one before.
-const ROWS: [usize; 16] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256];
+/// The size of the list that `keys` keys go into.
+pub(super) fn size_of_list(keys: usize) -> usize {
+    size_above(keys).min(KEYS_MAX)
+}
 
 /// The most rows in one statement.
-pub(super) const ROWS_MAX: usize = ROWS[ROWS.len() - 1];
+pub(super) const ROWS_MAX: usize = SIZES[SIZES.len() - 1];
 
 /// How many of `rows` rows the next statement takes, and its size: they differ where filling up by
 /// repeating the last row, which has `weight` bytes, costs less than another round trip.
 pub(super) fn rows_of_insert(rows: usize, weight: usize) -> (usize, usize) {
     const FILLING_BYTES_MAX: usize = 16 << 10;
-    let above = ROWS.into_iter().find(|size| *size >= rows).unwrap_or(ROWS_MAX);
+    let above = size_above(rows);
     if (above - rows.min(above)) * weight <= FILLING_BYTES_MAX {
         return (rows.min(above), above);
     }
-    let below = ROWS.into_iter().rev().find(|size| *size <= rows).unwrap_or(1);
+    let below = SIZES.into_iter().rev().find(|size| *size <= rows).unwrap_or(1);
     (below, below)
 }
 
@@ -469,16 +489,13 @@ macro_rules! row_statements {
             put: listed(
                 concat!("put rows of ", $table),
                 concat!(
-                    "INSERT INTO ",
+                    "REPLACE INTO ",
                     $table,
                     " (id, version, origin, deleted, expires_at, updated_at, checksum,
                        content_type, value) VALUES "
                 ),
                 "(?,?,?,?,?,?,?,?,?)",
-                " ON DUPLICATE KEY UPDATE version = VALUES(version), origin = VALUES(origin),
-                    deleted = VALUES(deleted), expires_at = VALUES(expires_at),
-                    updated_at = VALUES(updated_at), checksum = VALUES(checksum),
-                    content_type = VALUES(content_type), value = VALUES(value)",
+                "",
             ),
             remove: listed(
                 concat!("remove rows of ", $table),
@@ -505,8 +522,8 @@ mod tests {
 
     #[test]
     fn lists_have_few_sizes() {
-        let sizes: Vec<usize> = [1, 2, 3, 5, 33, 64].into_iter().map(size_of_list).collect();
-        assert_eq!(sizes, [1, 2, 4, 8, 64, 64]);
+        let sizes: Vec<usize> = [1, 2, 3, 9, 33, 64].into_iter().map(size_of_list).collect();
+        assert_eq!(sizes, [1, 2, 3, 10, 40, 64]);
     }
 
     #[test]
@@ -516,7 +533,7 @@ mod tests {
             let (taken, size) = rows_of_insert(rows, 1 << 20);
             assert!(taken == size && size <= rows, "{rows}");
         }
-        assert_eq!(rows_of_insert(100, 100), (100, 128));
+        assert_eq!(rows_of_insert(100, 100), (100, 112));
         assert_eq!(rows_of_insert(100, 100_000), (96, 96));
         assert_eq!(rows_of_insert(1000, 100), (256, 256));
     }

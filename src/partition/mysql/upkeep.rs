@@ -6,8 +6,9 @@
 use bytes::Bytes;
 use mysql::Value;
 
+use super::params::stored_space;
 use super::params::{bounded, bytes, row_params};
-use super::session::{Session, stored_space};
+use super::session::Session;
 use super::statements::{self, Prepared, Text, prepared};
 use super::stored::{Columns, Stored, Torn, mark};
 use crate::partition::Result;
