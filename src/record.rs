@@ -102,7 +102,7 @@ pub struct ContentType(Cow<'static, str>);
 
 impl ContentType {
     /// What clients mostly store.
-    const USUAL: [&'static str; 6] = [
+    pub const USUAL: [&'static str; 6] = [
         "text/plain; charset=utf-8",
         "application/json",
         "application/octet-stream",
@@ -114,14 +114,6 @@ impl ContentType {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-
-    /// The text, if it is a usual one.
-    pub const fn usual(&self) -> Option<&'static str> {
-        match self.0 {
-            Cow::Borrowed(text) => Some(text),
-            Cow::Owned(_) => None,
-        }
     }
 }
 
@@ -282,7 +274,7 @@ mod tests {
         for text in ["application/json", "text/plain; charset=utf-8", "image/png", ""] {
             let (borrowed, owned) = (ContentType::from(text), ContentType::from(text.to_owned()));
             assert_eq!((borrowed.as_str(), &borrowed), (text, &owned));
-            assert_eq!(owned.usual().is_some(), ContentType::USUAL.contains(&text));
+            assert_eq!(matches!(owned.0, Cow::Borrowed(_)), ContentType::USUAL.contains(&text));
         }
         assert_eq!(ContentType::default(), ContentType::from(""));
     }

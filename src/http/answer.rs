@@ -8,6 +8,7 @@ use actix_web::http::header::{AGE, ALLOW, CONTENT_TYPE, ETAG, HeaderMap, HeaderN
 use bytes::Bytes;
 use mime::Mime;
 use serde::Serialize;
+use smallvec::SmallVec;
 
 use super::negotiate::Accept;
 use super::render::Form;
@@ -64,19 +65,20 @@ pub fn options(allow: &'static str) -> HttpResponse {
 
 /// What an answer tells about itself in headers. Their texts share one piece of memory: a read has
 /// half a dozen of them.
-#[derive(Default)]
 pub struct Told {
     texts: String,
     /// Each header, and where its text ends.
-    ends: Vec<(&'static HeaderName, usize)>,
+    ends: SmallVec<[(&'static HeaderName, usize); 8]>,
+}
+
+impl Default for Told {
+    /// Nothing yet; with room for what a read tells.
+    fn default() -> Self {
+        Self { texts: String::with_capacity(192), ends: SmallVec::new() }
+    }
 }
 
 impl Told {
-    /// Nothing yet; with room for what a read tells.
-    pub fn new() -> Self {
-        Self { texts: String::with_capacity(192), ends: Vec::with_capacity(8) }
-    }
-
     /// Who answered and what the client has seen now.
     pub fn source(&mut self, served_by: &str, session: &Token) {
         self.texts.push_str(served_by);

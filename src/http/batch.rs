@@ -136,7 +136,7 @@ impl Parts {
         let mut response = HttpResponse::Ok()
             .insert_header((CONTENT_TYPE, encoding.name()))
             .body(body::answer(rendered, &self.budget)?);
-        let mut told = Told::new();
+        let mut told = Told::default();
         told.session(&seen);
         told.put_into(response.headers_mut());
         session::keep(response.headers_mut(), &query);

@@ -128,7 +128,7 @@ impl Place<'_> {
             Ok((response, etag)) => (response, Some(etag)),
             Err(problem) => (problem.respond(headers), None),
         };
-        let mut told = Told::new();
+        let mut told = Told::default();
         told.source(&read.served_by.name, &read.session);
         told.age(read.age);
         if let Some(record) = &read.record {
@@ -195,7 +195,7 @@ impl Place<'_> {
             Ok(status) => HttpResponse::new(status),
             Err(problem) => problem.respond(headers),
         };
-        let mut told = Told::new();
+        let mut told = Told::default();
         told.written(&written);
         told.put_into(response.headers_mut());
         session::keep(response.headers_mut(), &query);

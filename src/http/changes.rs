@@ -229,7 +229,7 @@ impl Asked {
             .body(body::answer(bytes, budget)?);
         if let Some(vector) = page.next.seen() {
             let session = Token { set: feed.set_id(), vector: vector.clone() };
-            let mut told = Told::new();
+            let mut told = Told::default();
             told.session(&session);
             told.put_into(response.headers_mut());
         }

@@ -201,7 +201,7 @@ impl From<StoreError> for Problem {
 
 /// Whoever is refused is told of the least age that there is.
 fn too_old(error: &StoreError, age: Option<Duration>) -> Problem {
-    let mut told = Told::new();
+    let mut told = Told::default();
     told.age(age);
     with_all(Problem::new(Code::TooStale, error.to_string()), told)
 }
@@ -222,7 +222,7 @@ fn ack_unmet(written: &Written) -> Problem {
         ),
         None => "nothing was written".to_owned(),
     };
-    let mut told = Told::new();
+    let mut told = Told::default();
     told.written(written);
     with_all(Problem::new(Code::AckUnmet, detail), told)
 }

@@ -112,7 +112,7 @@ async fn list(
         response.headers_mut().insert(answer::COUNT.clone(), HeaderValue::from(count));
     }
     let names: Vec<&str> = list.served_by.iter().map(|serving| serving.name.as_ref()).collect();
-    let mut told = Told::new();
+    let mut told = Told::default();
     told.source(&names.join(", "), &list.session);
     told.age(list.age);
     told.put_into(response.headers_mut());

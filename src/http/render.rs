@@ -27,7 +27,7 @@ use super::negotiate::{Accept, Candidate, Weight};
 use super::page::escaped;
 use super::wire::MessageDoc;
 use super::{answer, media};
-use crate::record::Body;
+use crate::record::{Body, ContentType};
 
 /// How something is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +78,10 @@ const MESSAGES: [Form; 6] = [
 
 static RENDERING_TYPES: LazyLock<[Mime; 6]> = LazyLock::new(|| RENDERINGS.map(Form::mime));
 static MESSAGE_TYPES: LazyLock<[Mime; 6]> = LazyLock::new(|| MESSAGES.map(Form::mime));
+
+/// What values mostly are, as headers: their texts are looked through once and not at every read.
+static USUAL_TYPES: LazyLock<[HeaderValue; 6]> =
+    LazyLock::new(|| ContentType::USUAL.map(HeaderValue::from_static));
 
 impl Form {
     /// The form of a value that the client likes best: the stored one at full quality, the
@@ -144,8 +148,9 @@ impl Form {
         if self == Self::Stored {
             let octets = |_| HeaderValue::from_static("application/octet-stream");
             let told = || HeaderValue::from_str(&body.content_type).unwrap_or_else(octets);
-            let kind = body.content_type.usual().map_or_else(told, HeaderValue::from_static);
-            return (kind, body.value);
+            let mut usual = USUAL_TYPES.iter();
+            let usual = usual.find(|usual| usual.as_bytes() == body.content_type.as_bytes());
+            return (usual.cloned().unwrap_or_else(told), body.value);
         }
         match (self, std::str::from_utf8(&body.value)) {
             (Self::Txt, Ok(_)) => (self.header(), body.value),

@@ -66,7 +66,7 @@ fn work(asked: &Receiver<Reply>, connect: &dyn Connect, clock: &dyn Clock) {
         if reply.is_closed() {
             continue;
         }
-        let look = with_reader(&mut slot, connect, clock, |reader| {
+        let look = with_reader(&mut slot, connect, (clock, clock.monotonic()), |reader| {
             let look = Look::at(reader.partition.as_mut(), || clock.monotonic())?;
             connect.looked(reader.partition.as_mut(), &look.status)?;
             Ok(look)

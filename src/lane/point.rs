@@ -217,7 +217,7 @@ impl Lane {
     fn read(&mut self, keys: &[Key], tokens: &[&Vector]) -> Read {
         let get = Get { keys, inline_bytes_max: INLINE_BYTES_MAX };
         let (connect, clock) = (self.connect.as_ref(), self.clock.as_ref());
-        with_reader(&mut self.reader, connect, clock, |reader| {
+        with_reader(&mut self.reader, connect, (clock, clock.monotonic()), |reader| {
             let partition = reader.partition.as_mut();
             let (fetched, behind) = get_judged(partition, &mut reader.seen, &get, tokens)?;
             Ok((reader.since, fetched, behind))

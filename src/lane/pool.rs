@@ -118,7 +118,8 @@ impl Pool {
     ) -> Result<T, E> {
         let mut pooled = self.place()?;
         let Home { connect, clock } = self.home.as_ref();
-        with_reader(&mut pooled.place.slot, connect.as_ref(), clock.as_ref(), read)
+        let now = (clock.as_ref(), clock.monotonic());
+        with_reader(&mut pooled.place.slot, connect.as_ref(), now, read)
     }
 
     /// A place, with a connection that may be used or with none.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -137,9 +138,10 @@ impl LocalReaders {
         Self { connect, clock, places, kept_bytes_max }
     }
 
-    /// Runs `read` here and now.
+    /// Runs `read` here; it is `began` now.
     pub fn run<T>(
         &self,
+        began: Duration,
         mut read: impl FnMut(&mut Reader) -> Result<T, SessionError>,
     ) -> Result<T, SessionError> {
         let read = |reader: &mut Reader| {
@@ -152,7 +154,7 @@ impl LocalReaders {
         // Where more read at once than places are kept: a connection for this once.
         let (mut place, mut once) = (free.next(), None);
         let slot = place.as_deref_mut().unwrap_or(&mut once);
-        with_reader(slot, self.connect.as_ref(), self.clock.as_ref(), read)
+        with_reader(slot, self.connect.as_ref(), (self.clock.as_ref(), began), read)
     }
 }
 

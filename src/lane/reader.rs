@@ -78,15 +78,14 @@ pub(super) fn failed<T, E: Failure>(result: &Result<T, E>) -> Option<&PartitionE
 /// read left it in doubt (TALK-1). A connection that stood idle may have died with its server: that
 /// shows at once, and the read is made once more, over a new one. A partition that takes its time
 /// to fail is not asked again: it would only take it once more (BOUND-1). Whoever else keeps a
-/// connection of the partition is told.
+/// connection of the partition is told. It is `began` now.
 pub(super) fn with_reader<T, E: Failure>(
     slot: &mut Option<Reader>,
     connect: &dyn Connect,
-    clock: &dyn Clock,
+    (clock, began): (&dyn Clock, Duration),
     mut read: impl FnMut(&mut Reader) -> Result<T, E>,
 ) -> Result<T, E> {
     if let Some(mut reader) = slot.take().filter(|reader| reader.is_of_now(connect)) {
-        let began = clock.monotonic();
         let result = read(&mut reader);
         let is_prompt = || clock.monotonic().saturating_sub(began) < DEAD_AT_ONCE;
         let is_lost = failed(&result).is_some_and(PartitionError::lost_connection);
@@ -137,6 +136,10 @@ mod tests {
         }
     }
 
+    fn now(clock: &dyn Clock) -> (&dyn Clock, Duration) {
+        (clock, clock.monotonic())
+    }
+
     /// How often a read is made whose first try fails so, after so long, over a connection that
     /// stood idle; and whether a connection stands afterwards.
     fn tries(first: impl Fn() -> PartitionError, after_ms: u32) -> (usize, bool) {
@@ -145,7 +148,7 @@ mod tests {
         let mut slot = Some(Reader::connect(&memory, clock.as_ref()).unwrap());
         let mut tries = 0;
         let result: Result<(), PartitionError> =
-            with_reader(&mut slot, &memory, clock.as_ref(), |_| {
+            with_reader(&mut slot, &memory, now(clock.as_ref()), |_| {
                 tries += 1;
                 if tries > 1 {
                     return Ok(());
@@ -174,7 +177,7 @@ mod tests {
         let memory = Memory::new(RunId(1), Arc::clone(&clock));
         let (mut slot, mut tries) = (None, 0);
         let result: Result<(), PartitionError> =
-            with_reader(&mut slot, &memory, clock.as_ref(), |_| {
+            with_reader(&mut slot, &memory, now(clock.as_ref()), |_| {
                 tries += 1;
                 Err(PartitionError::Unreachable("planted".into()))
             });

@@ -98,15 +98,15 @@ impl Store {
         self.note_answer(lanes, space, began, (bytes, failed));
     }
 
-    /// Counts an answer that came at once.
+    /// Counts an answer that came at once. Tells what time it is.
     pub(super) fn count_served(
         &self,
         lanes: &Lanes,
         space: Space,
         began: Duration,
         answer: &impl Carries,
-    ) {
-        self.note_answer(lanes, space, began, (answer.value_bytes(), false));
+    ) -> Duration {
+        self.note_answer(lanes, space, began, (answer.value_bytes(), false))
     }
 
     /// Counts how a master answered a write that began at `began`.
@@ -130,13 +130,13 @@ impl Store {
         space: Space,
         began: Duration,
         (bytes, failed): (usize, bool),
-    ) {
-        if space == Space::System {
-            return;
-        }
+    ) -> Duration {
         let now = self.clock.monotonic();
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        lanes.meter.record(now, Event { took: now.saturating_sub(began), bytes, failed });
+        if space == Space::Data {
+            let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+            lanes.meter.record(now, Event { took: now.saturating_sub(began), bytes, failed });
+        }
+        now
     }
 }
 

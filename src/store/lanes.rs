@@ -127,12 +127,13 @@ impl Lanes {
         !self.is_well() || self.points.as_ref().is_some_and(|points| points.pending() >= MANY)
     }
 
-    /// Runs a small read of a local partition on the thread that asks.
+    /// Runs a small read of a local partition on the thread that asks; it is `began` now.
     pub fn read_here<T>(
         &self,
+        began: Duration,
         read: impl FnMut(&mut Reader) -> Result<T, SessionError>,
     ) -> Result<T, Miss> {
-        self.noted(self.local.run(read))
+        self.noted(self.local.run(began, read))
     }
 
     /// Runs a read on the read lane.

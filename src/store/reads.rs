@@ -1,9 +1,11 @@
 //! Reading: one key, at the partition that the need allows.
 
+use std::time::Duration;
+
 use super::Store;
 use super::answer::{Need, Read, StoreError};
 use super::lanes::{Lanes, Miss};
-use super::routed::{Routed, Tries};
+use super::routed::{AtHand, Routed, Tries};
 use crate::age::Over;
 use crate::lane::point::{INLINE_BYTES_MAX, Point};
 use crate::lane::reader::Reader;
@@ -70,22 +72,22 @@ impl Store {
     }
 
     /// Reads a small value at a local partition, and counts that; `None`: it takes more than that.
-    fn get_here(&self, lanes: &Lanes, key: &Key, need: &Need) -> Option<(Row, Over)> {
+    fn get_here(&self, lanes: &Lanes, key: &Key, need: &Need) -> Option<AtHand<Row>> {
         let began = self.clock.monotonic();
         let read = |reader: &mut Reader| point_of(reader, key, &need.covers, INLINE_BYTES_MAX);
-        let point = lanes.read_here(read).ok()?;
+        let point = lanes.read_here(began, read).ok()?;
         if matches!(point.found, Some(Found::Large { .. })) {
             return None;
         }
-        let answer = (row_of(key, point.found, point.now_ms).ok()?, point.over);
-        self.count_served(lanes, key.space(), began, &answer);
-        Some(answer)
+        let value = row_of(key, point.found, point.now_ms).ok()?;
+        let now = self.count_served(lanes, key.space(), began, &value);
+        Some(AtHand { value, over: point.over, now })
     }
 
     /// Reads one key at one partition, and counts that.
     async fn get_at(&self, lanes: &Lanes, key: &Key, needed: &Vector) -> Result<(Row, Over), Miss> {
         let began = self.clock.monotonic();
-        let answer = self.look_up(lanes, key, needed).await;
+        let answer = self.look_up(lanes, key, needed, began).await;
         self.count_answer(lanes, key.space(), began, &answer);
         answer
     }
@@ -97,10 +99,14 @@ impl Store {
         lanes: &Lanes,
         key: &Key,
         needed: &Vector,
+        began: Duration,
     ) -> Result<(Row, Over), Miss> {
         let point = match &lanes.points {
             Some(points) => lanes.point(points, key, needed, self.deadline()).await?,
-            None => lanes.read_here(|reader| point_of(reader, key, needed, INLINE_BYTES_MAX))?,
+            None => {
+                let read = |reader: &mut Reader| point_of(reader, key, needed, INLINE_BYTES_MAX);
+                lanes.read_here(began, read)?
+            }
         };
         let point = if matches!(point.found, Some(Found::Large { .. })) {
             let (key, needed) = (key.clone(), needed.clone());

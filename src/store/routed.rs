@@ -48,6 +48,13 @@ pub(super) struct Routed<T> {
     pub age: Option<Duration>,
 }
 
+/// What was read at once, over what, and when it had been.
+pub(super) struct AtHand<T> {
+    pub value: T,
+    pub over: Over,
+    pub now: Duration,
+}
+
 /// What a partition was asked for, and whose answer it is.
 type Answered<'l, T> = (&'l Lanes, Result<(T, Over), Miss>);
 
@@ -165,7 +172,9 @@ impl Store {
     ) -> Option<Routed<T>> {
         let serving = &lanes.served.serving;
         let judged = answer.and_then(|(value, over)| {
-            let age = self.age_of(errand, lanes, &over, floor)?;
+            let (seen, now) = (self.seen.load(), self.clock.monotonic());
+            let as_of = seen.as_of_read(serving.id, &over, errand.masters, errand.topology);
+            let age = age_of(errand, as_of.max(floor), now)?;
             Ok(Routed { served_by: serving.clone(), value, age })
         });
         match judged {
@@ -280,7 +289,7 @@ impl Store {
         &self,
         need: &Need,
         key: &Key,
-        read: impl FnOnce(&Lanes) -> Option<(T, Over)>,
+        read: impl FnOnce(&Lanes) -> Option<AtHand<T>>,
     ) -> Option<Routed<T>> {
         let Need { place: Place::Anywhere, covers, max_age: None, prefers: _ } = need else {
             return None;
@@ -295,28 +304,11 @@ impl Store {
         if lanes.points.is_some() {
             return None;
         }
-        let (value, over) = read(lanes)?;
-        let age = self.age_of(&errand, lanes, &over, None).ok()?;
-        Some(Routed { served_by: lanes.served.serving.clone(), value, age })
-    }
-
-    /// How old what was just read may be; a miss where that is more than was asked for.
-    fn age_of(
-        &self,
-        errand: &Errand<'_>,
-        lanes: &Lanes,
-        over: &Over,
-        floor: Option<Duration>,
-    ) -> Result<Option<Duration>, Miss> {
-        let (id, seen) = (lanes.served.serving.id, self.seen.load());
-        let as_of = seen.as_of_read(id, over, errand.masters, errand.topology).max(floor);
-        let age = as_of.map(|as_of| self.clock.monotonic().saturating_sub(as_of));
-        match errand.need.max_age {
-            Some(max_age) if age.is_none_or(|age| age > max_age) => {
-                Err(Miss::TooOld { age, max_age })
-            }
-            Some(_) | None => Ok(age),
-        }
+        let AtHand { value, over, now } = read(lanes)?;
+        let serving = &lanes.served.serving;
+        let as_of = seen.as_of_read(serving.id, &over, errand.masters, errand.topology);
+        let age = age_of(&errand, as_of, now).ok()?;
+        Some(Routed { served_by: serving.clone(), value, age })
     }
 
     /// The least age that anybody has who may be asked.
@@ -410,6 +402,19 @@ async fn patiently<T>(
         Ok(answer) => Some(answer),
         Err(_) if lanes.is_silent() => None,
         Err(_) => timeout(PATIENCE - soon, answer).await.ok(),
+    }
+}
+
+/// How old what was read until `now` may be; a miss where that is more than was asked for.
+fn age_of(
+    errand: &Errand<'_>,
+    as_of: Option<Duration>,
+    now: Duration,
+) -> Result<Option<Duration>, Miss> {
+    let age = as_of.map(|as_of| now.saturating_sub(as_of));
+    match errand.need.max_age {
+        Some(max_age) if age.is_none_or(|age| age > max_age) => Err(Miss::TooOld { age, max_age }),
+        Some(_) | None => Ok(age),
     }
 }
 

@@ -132,7 +132,7 @@ async fn write_again(
             return Err(Problem::new(Code::Unavailable, detail));
         }
     };
-    let mut told = Told::new();
+    let mut told = Told::default();
     told.written(&written);
     told.put_into(replayed.headers_mut());
     Ok(replayed)

@@ -12,6 +12,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use imbl::shared_ptr::DefaultSharedPtr;
 
 use super::tree::Tree;
 use crate::record::{Body, Key, Record};
@@ -23,8 +24,11 @@ const PACKED_BYTES_MAX: usize = 1024;
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
     ordered: Tree<Key, Arc<Record>>,
-    hashed: imbl::HashMap<ByKey, ()>,
+    hashed: Hashed,
 }
+
+/// By hash. Seeded for each process: nobody can prepare keys that share a place.
+type Hashed = imbl::GenericHashMap<ByKey, (), foldhash::quality::RandomState, DefaultSharedPtr>;
 
 /// A row that is looked for by its key.
 #[derive(Clone, Debug)]
