@@ -90,27 +90,22 @@ fn says_no_space(message: &str) -> bool {
 impl Failed {
     /// Whether the server answered, and goes on talking afterwards.
     pub(super) fn keeps_line(&self) -> bool {
-        is_refusal(&self.error)
+        // 1153: the server has not read the packet and closes.
+        match &self.error {
+            Error::MySqlError(error) => error.code != 1153 && Meaning::of(error) != Meaning::Gone,
+            Error::IoError(_)
+            | Error::CodecError(_)
+            | Error::DriverError(_)
+            | Error::UrlError(_)
+            | Error::TlsError(_)
+            | Error::FromValueError(_)
+            | Error::FromRowError(_) => false,
+        }
     }
 
     /// Whether a table is not there.
     pub(super) fn is_no_table(&self) -> bool {
         matches!(&self.error, Error::MySqlError(error) if error.code == NO_SUCH_TABLE)
-    }
-}
-
-/// Whether the server itself has said no to a statement.
-pub(super) fn is_refusal(error: &Error) -> bool {
-    match error {
-        // 1153: the server has not read the packet and closes.
-        Error::MySqlError(error) => error.code != 1153 && Meaning::of(error) != Meaning::Gone,
-        Error::IoError(_)
-        | Error::CodecError(_)
-        | Error::DriverError(_)
-        | Error::UrlError(_)
-        | Error::TlsError(_)
-        | Error::FromValueError(_)
-        | Error::FromRowError(_) => false,
     }
 }
 

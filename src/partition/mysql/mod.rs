@@ -232,10 +232,8 @@ impl MysqlConnection {
                 Ok(())
             }
             // The server has said no to what stands before the commit, and went no further.
-            Err(Failed { error, .. })
-                if last.is_some() && answered.is_empty() && failure::is_refusal(&error) =>
-            {
-                Err(Failed { statement: PUT_ENTRIES.name, error }.into())
+            Err(failed) if last.is_some() && answered.is_empty() && failed.keeps_line() => {
+                Err(Failed { statement: PUT_ENTRIES.name, ..failed }.into())
             }
             Err(failed) => Err(failed_commit(failed)),
         }

@@ -77,8 +77,9 @@ const fn text(name: &'static str, sql: &'static str) -> Text {
 /// The most keys in one statement.
 pub(super) const KEYS_MAX: usize = 64;
 
-/// The sizes of lists and of inserts: up to what reads are gathered to and a group commit takes
-/// each is at most a quarter as much again as the one before, for the pages of a sync half as much.
+/// The sizes of lists and of inserts. From 4 to 128, which is what reads are gathered to and group
+/// commits mostly take, each is at most a quarter more than the one before; for the pages of a sync
+/// at most a half.
 const SIZES: [usize; 26] = [
     1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 192,
     256,
