@@ -225,7 +225,7 @@ fn copy_of(front: &Masters, id: PartitionId, name: &str) -> (Served, Member) {
     let engine = Memory::new(RunId(7), Arc::clone(&clock));
     let topology = front.topology.clone();
     let identity = Identity { set: SET, partition: id, schema: SCHEMA_VERSION, topology };
-    let copy = Disposable::new(name, Box::new(engine), Box::new(|| Ok(())), identity);
+    let copy = Disposable::new(name, Box::new(engine), Some(Box::new(|| Ok(()))), identity);
     let connect: Arc<dyn Connect> = Arc::new(copy);
     let pool = Arc::new(Pool::new(Arc::clone(&connect), clock, LaneLimits::default()));
     let serving = Serving { id, name: name.into() };

@@ -6,6 +6,9 @@
 //! line in the log. Founded means empty and not serving, until a pass has seeded it. There is one
 //! exception: a database that says it is a voter's is left alone, whatever it does here.
 //!
+//! Only one front end keeps a copy. The others read from what it has made; they make nothing and
+//! throw nothing away, since it may have gone for good a moment ago.
+//!
 //! Connections to what was thrown away fail at their next use, and those who hold them connect
 //! anew.
 
@@ -23,7 +26,7 @@ pub type Discard = Box<dyn Fn() -> Result<()> + Send + Sync>;
 pub struct Disposable {
     name: String,
     engine: Box<dyn Engine>,
-    discard: Discard,
+    discard: Option<Discard>,
     identity: Identity,
     /// Whether the database has been looked at; one thread looks, the others wait.
     looked_at: Mutex<bool>,
@@ -31,8 +34,14 @@ pub struct Disposable {
 }
 
 impl Disposable {
-    /// The copy in the database of `engine`, which has to be `identity`. Nothing is opened yet.
-    pub fn new(name: &str, engine: Box<dyn Engine>, discard: Discard, identity: Identity) -> Self {
+    /// The copy in the database of `engine`, which has to be `identity`. Without `discard` it is
+    /// kept by another front end. Nothing is opened yet.
+    pub fn new(
+        name: &str,
+        engine: Box<dyn Engine>,
+        discard: Option<Discard>,
+        identity: Identity,
+    ) -> Self {
         Self {
             name: name.to_owned(),
             engine,
@@ -61,6 +70,10 @@ impl Disposable {
             Err(error) if is_damage(&error) => Some(error.to_string()),
             Err(error) => return Err(error),
         };
+        if self.discard.is_none() {
+            let why = why.unwrap_or_else(|| "it is not made yet".to_owned());
+            return Err(PartitionError::Unreachable(why.into()));
+        }
         if let Some(why) = why {
             self.throw_away(&why)?;
         }
@@ -68,8 +81,9 @@ impl Disposable {
     }
 
     fn throw_away(&self, why: &str) -> Result<()> {
+        let Some(discard) = &self.discard else { return Ok(()) };
         tracing::warn!(partition = %self.name, why, "the read copy is thrown away and made anew");
-        (self.discard)()
+        discard()
     }
 }
 
@@ -144,7 +158,7 @@ mod tests {
             Ok(())
         };
         let identity = identity(set, PartitionId::EMBEDDED_COPY);
-        Disposable::new("copy", Box::new(engine), Box::new(discard), identity)
+        Disposable::new("copy", Box::new(engine), Some(Box::new(discard)), identity)
     }
 
     #[test]
@@ -153,6 +167,35 @@ mod tests {
         let copy = copy(&folder.path().join("c.db"), 1);
         let status = copy.connect().unwrap().status().unwrap();
         assert!(status.reseeding && status.vector.is_empty(), "{status:?}");
+    }
+
+    #[test]
+    fn what_another_front_end_keeps_is_neither_made_nor_thrown_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.db");
+        let clock: Arc<dyn Clock> = Arc::new(Manual::at(0));
+        let engine = Sqlite::new(&path, clock).unwrap().replaceable().made_elsewhere();
+        let identity = identity(1, PartitionId::EMBEDDED_COPY);
+        let reader = Disposable::new("copy", Box::new(engine), None, identity);
+        let lost = |error: PartitionError| error.lost_connection();
+        assert!(reader.connect().is_err_and(lost) && !path.exists());
+        std::fs::write(&path, "").unwrap();
+        assert!(reader.connect().is_err_and(lost), "it is being made");
+        let keeper = copy(&path, 1);
+        keeper.connect().unwrap();
+        let mut connected = reader.connect().unwrap();
+        connected.status().unwrap();
+        reader.tell_damaged();
+        reader.connect().unwrap().status().unwrap();
+        (keeper.discard.as_ref().unwrap())().unwrap();
+        assert!(connected.status().is_err_and(lost));
+        assert!(reader.connect().is_err_and(lost));
+        drop(connected);
+        assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+        copy(&path, 2).connect().unwrap();
+        reader.tell_damaged();
+        assert!(reader.connect().is_err_and(lost), "of another set");
+        assert!(path.exists());
     }
 
     #[test]

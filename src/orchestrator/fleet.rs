@@ -7,7 +7,7 @@
 //! | record | whoever keeps the copy | the others that can reach it |
 //! |---|---|---|
 //! | joining | provides, opens, feeds; writes `active` once it was seeded | nothing |
-//! | active | the same, and again where the server ended | open it for reading |
+//! | active | the same, and again where the server ended | open it for reading; make nothing |
 //! | draining | closes, waits until nobody reads from it, takes the database away, removes the record | close it |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -277,7 +277,7 @@ impl Entry {
             return;
         }
         let record = &self.record.value;
-        let opened = open_copy(record, &provided.url, &parts.store).and_then(|copy| {
+        let opened = open_copy(record, &provided.url, feeds, &parts.store).and_then(|copy| {
             parts.store.add(copy.served())?;
             if feeds { parts.sync.add(&copy.member()) } else { Ok(()) }
         });
@@ -369,8 +369,13 @@ impl Entry {
     }
 }
 
-/// The copy in the database at `url`.
-fn open_copy(record: &CopyRecord, url: &PartitionUrl, store: &Store) -> io::Result<OpenCopy> {
+/// The copy in the database at `url`; whether this front end keeps it.
+fn open_copy(
+    record: &CopyRecord,
+    url: &PartitionUrl,
+    keeps: bool,
+    store: &Store,
+) -> io::Result<OpenCopy> {
     let clock: &Arc<dyn Clock> = store.clock();
     let (engine, discard): (Box<dyn Engine>, Discard) = match url {
         PartitionUrl::Sqlite { path } => {
@@ -379,7 +384,8 @@ fn open_copy(record: &CopyRecord, url: &PartitionUrl, store: &Store) -> io::Resu
             let discard = move || {
                 remove_database(&path).map_err(|error| PartitionError::Unreachable(error.into()))
             };
-            (Box::new(file.replaceable()), Box::new(discard))
+            let file = file.replaceable();
+            (Box::new(if keeps { file } else { file.made_elsewhere() }), Box::new(discard))
         }
         PartitionUrl::Mysql(url) => {
             let server = Mysql::new(url.clone());
@@ -401,7 +407,7 @@ fn open_copy(record: &CopyRecord, url: &PartitionUrl, store: &Store) -> io::Resu
         part: Part::Copy,
         url: url.to_string(),
         engine,
-        discard,
+        discard: keeps.then_some(discard),
         set: store.set_id(),
         topology: store.topology().as_ref().clone(),
     };

@@ -30,8 +30,8 @@ pub struct OpenCopyParts<'a> {
     pub url: String,
     /// Opens connections to its database.
     pub engine: Box<dyn Engine>,
-    /// Throws its database away.
-    pub discard: Discard,
+    /// Throws its database away; `None`: another front end keeps it.
+    pub discard: Option<Discard>,
     /// The set that it is a copy of.
     pub set: SetId,
     /// The topology in use.

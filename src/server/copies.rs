@@ -51,7 +51,7 @@ pub fn embedded(
         part: Part::EmbeddedCopy,
         url: url.to_string(),
         engine,
-        discard,
+        discard: Some(discard),
         set: set.set,
         topology: set.topology.clone(),
     };

@@ -140,6 +140,33 @@ fn copies_in_files_come_serve_everywhere_survive_a_restart_and_go() {
     service.stop();
 }
 
+/// It served the copy when it stopped, and does not know yet that it is gone.
+#[test]
+fn a_front_end_that_was_away_makes_no_copy_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let [one, other] = [(); 2].map(|()| Service::start_with(folder.path(), &[HEARTBEAT]));
+    fill(&one);
+    let begun = ask(&one, "POST", "/admin/partitions", "{\"count\": 2}");
+    assert_eq!(ended(&one, begun)["state"], "done");
+    until("the other front end serves them, too", || {
+        holds_all(&other, "copy_1") && holds_all(&other, "copy_2")
+    });
+    other.signal("STOP");
+    for name in ["copy_1", "copy_2"] {
+        remove(&one, name);
+    }
+    assert_eq!(left_over(folder.path()), [""; 0]);
+    other.signal("CONT");
+    until("it has seen that they are gone", || {
+        let reads = ["copy_1", "copy_2"]
+            .map(|name| other.connect().get(&format!("/bucket/1?partition={name}")).status);
+        reads == [400; 2]
+    });
+    one.stop();
+    other.stop();
+    assert_eq!(left_over(folder.path()), [""; 0]);
+}
+
 #[test]
 fn the_last_partition_stays_and_nonsense_is_refused() {
     let folder = tempfile::tempdir().unwrap();

@@ -97,6 +97,7 @@ pub struct Sqlite {
     turn: Arc<Turn>,
     anchor: Arc<Anchor>,
     is_replaceable: bool,
+    is_made_elsewhere: bool,
 }
 
 impl Sqlite {
@@ -115,7 +116,8 @@ impl Sqlite {
         // An absolute path begins with a slash, so that SQLite cannot read a URI into it.
         let path = std::path::absolute(path).map_err(|_| PathError::NoWorkingDirectory)?;
         let anchor = Arc::new(Anchor::new(path.clone()));
-        Ok(Self { path, clock, turn: Arc::default(), anchor, is_replaceable: false })
+        let turn = Arc::default();
+        Ok(Self { path, clock, turn, anchor, is_replaceable: false, is_made_elsewhere: false })
     }
 
     /// The file may be removed while connections to it are open: each looks before it reads, too,
@@ -125,8 +127,18 @@ impl Sqlite {
         Self { is_replaceable: true, ..self }
     }
 
+    /// The file is for somebody else to make: where there is none, connecting fails.
+    #[must_use]
+    pub fn made_elsewhere(self) -> Self {
+        Self { is_made_elsewhere: true, ..self }
+    }
+
     fn open(&self) -> Result<SqliteConnection> {
-        make_file(&self.path).map_err(unreachable)?;
+        if !self.is_made_elsewhere {
+            make_file(&self.path).map_err(unreachable)?;
+        } else if !self.path.exists() {
+            return Err(unreachable(io::ErrorKind::NotFound.into()));
+        }
         let connection = open_connection(&self.path)?;
         let file = FileId::of(&self.path).map_err(unreachable)?;
         Ok(SqliteConnection {
