@@ -7,6 +7,10 @@ use std::net::SocketAddr;
 use actix_web::http::header::{self, HeaderName};
 use actix_web::{App, HttpResponse, HttpServer, web};
 
+/// As the service has it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// A hundred bytes, as the values of the measurement.
 const VALUE: &str = "0123456789012345678901234567890123456789012345678901234567890123456789\
                      012345678901234567890123456789";

@@ -143,7 +143,7 @@ impl Drop for PointLane {
 #[derive(Default)]
 struct Batch {
     keys: Vec<Key>,
-    places: HashMap<Key, usize>,
+    places: HashMap<Key, usize, foldhash::fast::RandomState>,
     reads: Vec<(usize, Request)>,
 }
 

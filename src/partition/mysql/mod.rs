@@ -286,7 +286,8 @@ impl MysqlConnection {
             Err(failed) => return Err(failed.into()),
         };
         let torn = |torn: Torn| torn.at(prepared.name);
-        let mut cells: HashMap<Key, Cell> = HashMap::with_capacity(rows.len());
+        let mut cells: HashMap<Key, Cell, foldhash::fast::RandomState> = HashMap::default();
+        cells.reserve(rows.len());
         let mut clock = None;
         for row in rows {
             let mut columns = Columns::of(row);
@@ -306,7 +307,7 @@ impl MysqlConnection {
 /// What comes in front of each row of a point read.
 fn clock_of(columns: &mut Columns) -> Result<(ReseedNumber, bool, i64), Torn> {
     let reseed = ReseedNumber(columns.number()?.cast_unsigned());
-    Ok((reseed, columns.flag()?, columns.number()?))
+    Ok((reseed, columns.flag()?, columns.instant_ms()?))
 }
 
 impl Transact for MysqlConnection {

@@ -429,13 +429,12 @@ macro_rules! row_statements {
     ($table:literal) => {
         RowStatements {
             // One statement, thus one snapshot: whether the partition serves, what time it is
-            // there, and the rows. A value that is too large stays at the server.
+            // there (as a date: the server would calculate anew for every row), and the rows. A
+            // value that is too large stays at the server.
             points: listed(
                 concat!("points of ", $table),
                 concat!(
-                    "SELECT c.reseed, c.reseeding, ",
-                    now_ms!(),
-                    ", ",
+                    "SELECT c.reseed, c.reseeding, UTC_TIMESTAMP(3), ",
                     row_columns!(),
                     value_or_size!(),
                     " FROM clock c LEFT JOIN ",

@@ -1,6 +1,7 @@
 //! Reading stored columns back: whatever cannot be is damage, and says where.
 
 use bytes::Bytes;
+use chrono::NaiveDate;
 use mysql::Value;
 
 use crate::partition::PartitionError;
@@ -62,6 +63,18 @@ impl Columns {
 
     pub(super) fn number(&mut self) -> Result<i64, Torn> {
         self.number_or_null()?.ok_or_else(|| Torn::new("a number is missing"))
+    }
+
+    /// A date and time of UTC, as a prepared statement tells it: milliseconds since 1970.
+    pub(super) fn instant_ms(&mut self) -> Result<i64, Torn> {
+        let Value::Date(year, month, day, hour, minute, second, micros) = self.value()? else {
+            return Err(Torn::new("a column is no date"));
+        };
+        let (hour, minute, second) = (hour.into(), minute.into(), second.into());
+        NaiveDate::from_ymd_opt(year.into(), month.into(), day.into())
+            .and_then(|date| date.and_hms_micro_opt(hour, minute, second, micros))
+            .map(|instant| instant.and_utc().timestamp_millis())
+            .ok_or_else(|| Torn::new("a column is no date of the calendar"))
     }
 
     pub(super) fn bytes_or_null(&mut self) -> Result<Option<Vec<u8>>, Torn> {
@@ -226,4 +239,24 @@ pub(super) fn stored_topology(columns: &mut Columns) -> Result<Topology, Torn> {
         return Err(Torn::new("its digest does not match"));
     }
     Ok(topology)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn instant(value: Value) -> Result<i64, Torn> {
+        Columns::of(vec![value]).instant_ms()
+    }
+
+    #[test]
+    fn a_date_is_milliseconds_whatever_the_century() {
+        assert_eq!(instant(Value::Date(1970, 1, 1, 0, 0, 0, 0)).unwrap(), 0);
+        assert_eq!(
+            instant(Value::Date(2040, 2, 29, 23, 59, 58, 999_000)).unwrap(),
+            2_214_172_798_999
+        );
+        assert!(instant(Value::Date(2041, 2, 29, 0, 0, 0, 0)).is_err(), "no such day");
+        assert!(instant(Value::Int(7)).is_err() && instant(Value::NULL).is_err());
+    }
 }

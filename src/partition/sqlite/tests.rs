@@ -65,6 +65,31 @@ fn reopened(fixture: &Fixture) -> SqliteConnection {
 }
 
 #[test]
+fn a_new_file_has_small_pages_and_an_older_one_is_used_as_it_is() {
+    let fixture = fixture();
+    let copied = |connection: &Connection| {
+        setting(connection, "page_size") * setting(connection, "wal_autocheckpoint")
+    };
+    assert_eq!(setting(&fixture.connection.connection, "page_size"), PAGE_BYTES);
+    assert_eq!(copied(&fixture.connection.connection), LOG_BYTES_COPIED);
+    let older = fixture.connection.path.with_extension("older");
+    let made = Connection::open(&older).unwrap();
+    made.execute_batch("PRAGMA page_size = 4096; CREATE TABLE t (x)").unwrap();
+    drop(made);
+    let clock = Arc::clone(&fixture.connection.clock);
+    let connection = Sqlite::new(&older, clock).unwrap().open().unwrap().connection;
+    assert_eq!(setting(&connection, "page_size"), 4096);
+    assert_eq!(copied(&connection), LOG_BYTES_COPIED);
+}
+
+#[test]
+fn a_connection_that_writes_keeps_more_pages() {
+    let fixture = fixture();
+    assert_eq!(setting(&fixture.connection.connection, "cache_size"), -WRITING_CACHE_KIB);
+    assert_eq!(setting(&reopened(&fixture).connection, "cache_size"), -CACHE_KIB);
+}
+
+#[test]
 fn what_stays_relaxed_is_refused() {
     let connection = Connection::open_in_memory().unwrap();
     let refused = configure(&connection);
@@ -129,7 +154,8 @@ fn a_panic_in_a_transaction_takes_back_what_it_wrote() {
 
 #[test]
 fn a_connection_for_point_reads_keeps_more_in_memory_and_never_less() {
-    let Fixture { mut connection, _directory } = fixture();
+    let fixture = fixture();
+    let mut connection = reopened(&fixture);
     let kept = |connection: &SqliteConnection| -> i64 {
         let told = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
         -connection.connection.pragma_query_value(None, "cache_size", told).unwrap()
