@@ -94,8 +94,8 @@ fn many_large_values_at_once_are_taken_in_little_memory() {
 const BEHIND: usize = 100_000;
 const BEHIND_VALUE_BYTES: usize = 2 << 10;
 const AT_ONCE: usize = 1_000;
-/// What a service has in memory that reads them by pages (131 MiB were seen), and room for less than
-/// half of the values of [`BEHIND`] rows.
+/// What a service has in memory that reads them by pages (131 MiB were seen), and room for less
+/// than half of the values of [`BEHIND`] rows.
 const CATCHING_UP_KIB: usize = 200 << 10;
 /// With what is reserved only (341 MiB were seen).
 const CATCHING_UP_ADDRESSES_KIB: usize = 448 << 10;

@@ -54,10 +54,15 @@ pub(super) fn entry_params(entry: &Entry) -> [Value; 4] {
 }
 
 /// The same, written out.
-pub(super) fn entry_text(entry: &Entry) -> String {
-    let (origin, version) = (entry.origin.0, entry.version.packed());
-    let (space, key) = (stored_space(entry.key.space()), literal(entry.key.bytes()));
-    format!("({origin},{version},{space},{key})")
+pub(super) fn spell_entry(sql: &mut String, entry: &Entry) {
+    let mut numbers = itoa::Buffer::new();
+    sql.push('(');
+    for number in [entry.origin.0.into(), entry.version.packed(), stored_space(entry.key.space())] {
+        sql.push_str(numbers.format(number));
+        sql.push(',');
+    }
+    spell_bytes(sql, entry.key.bytes());
+    sql.push(')');
 }
 
 pub(super) fn bytes(bytes: &[u8]) -> Value {
@@ -65,16 +70,15 @@ pub(super) fn bytes(bytes: &[u8]) -> Value {
 }
 
 /// Bytes as SQL has them: digits, whatever they are.
-fn literal(bytes: &[u8]) -> String {
+fn spell_bytes(sql: &mut String, bytes: &[u8]) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-    let mut text = String::with_capacity(3 + 2 * bytes.len());
-    text.push_str("x'");
+    sql.push_str("x'");
     for byte in bytes {
-        text.extend([digit(byte >> 4), digit(byte & 15)]);
+        sql.push(digit(byte >> 4));
+        sql.push(digit(byte & 15));
     }
-    text.push('\'');
-    text
+    sql.push('\'');
 }
 
 /// A count as the server takes it.
@@ -103,7 +107,8 @@ mod tests {
     fn an_entry_is_written_out_whatever_its_key() {
         let version = Version::new(Epoch::FIRST, Seq::new(3).unwrap());
         let key = Key::stored(Space::System, &b"'\\\x00\xff"[..]);
-        let text = entry_text(&Entry { origin: PartitionId(2), version, key });
+        let mut text = String::new();
+        spell_entry(&mut text, &Entry { origin: PartitionId(2), version, key });
         assert_eq!(text, format!("(2,{},1,x'275C00FF')", version.packed()));
     }
 

@@ -12,7 +12,7 @@ use mysql::Value;
 use super::failure::Failed;
 use super::line::{Line, Reply};
 use super::params::{
-    after_prefix, bounded, bytes, entry_params, entry_text, filled, key_params, number, row_params,
+    after_prefix, bounded, bytes, entry_params, filled, key_params, number, row_params, spell_entry,
 };
 use super::run::run_of;
 use super::server::ServerSettings;
@@ -426,7 +426,7 @@ impl Tables for Session<'_> {
         if !is_small || !self.open.has_begun {
             return self.put_entries(entries);
         }
-        self.open.last = Some(statements::PUT_ENTRIES.spelled(entries.iter().map(entry_text)));
+        self.open.last = Some(statements::PUT_ENTRIES.spelled(entries, spell_entry));
         Ok(())
     }
 

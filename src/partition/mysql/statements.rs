@@ -43,11 +43,18 @@ impl Prepared {
         sql
     }
 
-    /// Its text with items that are written out (hexadecimal, numbers): for what is sent together
-    /// with other texts.
-    pub(super) fn spelled(&self, items: impl Iterator<Item = String>) -> String {
-        let items: Vec<String> = items.collect();
-        [self.head, &items.join(","), self.tail].concat()
+    /// Its text with items that are written out (hexadecimal, numbers) by `spell`: for what is sent
+    /// together with other texts.
+    pub(super) fn spelled<T>(&self, items: &[T], spell: impl Fn(&mut String, &T)) -> String {
+        const ITEM_BYTES: usize = 128;
+        let mut sql = String::with_capacity(self.head.len() + items.len() * ITEM_BYTES);
+        sql.push_str(self.head);
+        for (nth, item) in items.iter().enumerate() {
+            sql.push_str(if nth == 0 { "" } else { "," });
+            spell(&mut sql, item);
+        }
+        sql.push_str(self.tail);
+        sql
     }
 }
 
