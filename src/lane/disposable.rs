@@ -195,7 +195,11 @@ mod tests {
         copy(&path, 2).connect().unwrap();
         reader.tell_damaged();
         assert!(reader.connect().is_err_and(lost), "of another set");
-        assert!(path.exists());
+        let damaged = "this is no database, and longer than a header of one".repeat(20);
+        std::fs::write(&path, &damaged).unwrap();
+        reader.tell_damaged();
+        assert!(reader.connect().is_err_and(lost), "for its keeper to make anew");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), damaged);
     }
 
     #[test]

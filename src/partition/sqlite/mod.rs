@@ -143,8 +143,6 @@ impl Sqlite {
     fn open(&self) -> Result<SqliteConnection> {
         if !self.is_made_elsewhere {
             make_file(&self.path).map_err(unreachable)?;
-        } else if !self.path.exists() {
-            return Err(unreachable(io::ErrorKind::NotFound.into()));
         }
         let connection = open_connection(&self.path)?;
         let file = FileId::of(&self.path).map_err(unreachable)?;
@@ -241,10 +239,11 @@ fn configure(connection: &Connection) -> Result<()> {
         connection.set_db_config(option, value).map_err(|error| failure("db_config", error))?;
     }
     // It says nothing to a file that has pages already.
-    let page = connection.pragma_update(None, "page_size", PAGE_BYTES);
-    page.map_err(|error| failure("page_size", error))?;
+    connection
+        .pragma_update(None, "page_size", PAGE_BYTES)
+        .map_err(|error| failure("page_size", error))?;
     switch_to_log(connection)?;
-    let page: i64 = connection
+    let page_bytes: i64 = connection
         .pragma_query_value(None, "page_size", |row| row.get(0))
         .map_err(|error| failure("page_size", error))?;
     for (name, value) in [
@@ -253,7 +252,7 @@ fn configure(connection: &Connection) -> Result<()> {
         ("cell_size_check", 1),
         ("cache_size", -CACHE_KIB),
         ("journal_size_limit", LOG_BYTES_KEPT),
-        ("wal_autocheckpoint", LOG_BYTES_COPIED / page.max(1)),
+        ("wal_autocheckpoint", LOG_BYTES_COPIED / page_bytes.max(1)),
     ] {
         connection.pragma_update(None, name, value).map_err(|error| failure(name, error))?;
     }
