@@ -18,6 +18,7 @@ pub mod checked;
 pub mod disposable;
 mod gather;
 pub mod look;
+mod pace;
 pub mod point;
 pub mod pool;
 pub mod push;
@@ -141,8 +142,8 @@ pub struct LaneLimits {
     pub batch_bytes_max: usize,
     /// Threads of a read lane.
     pub read_threads: usize,
-    /// Threads of a write lane, thus transactions that are under way at once: one at work, one on
-    /// its way to the disk.
+    /// Threads of a write lane, thus transactions that may be under way at once: one at work, one
+    /// on its way to the disk.
     pub write_threads: usize,
 }
 

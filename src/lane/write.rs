@@ -1,8 +1,9 @@
 //! The write lane: group commit, a connection and a thread each for as many transactions as may be
 //! under way.
 //!
-//! Threads take turns: whoever has the queue takes what waits into one transaction, and lets the
-//! next one have the queue when nothing but the end of the transaction is left
+//! One thread at a time has the queue: it takes what waits into one transaction, and then again.
+//! Where the end of a transaction takes long against the rest of it ([`super::pace`]), threads take
+//! turns: whoever has the queue lets the next one have it when nothing but the end is left
 //! ([`Partition::commit_telling`]). So a distant partition works on the next batch while it flushes
 //! the last one, batches stay as large as they would be with one thread, and they are committed in
 //! the order in which the writes came. An engine that does not tell has one thread: more would only
@@ -24,6 +25,7 @@ use tokio::sync::oneshot::error::RecvError;
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::batch::{self, Batch, BatchError};
+use super::pace::Pace;
 use super::{Connect, DEAD_AT_ONCE, Deadline, LaneError, LaneLimits, Topologies};
 use crate::clock::Clock;
 use crate::partition::{Partition, PartitionError};
@@ -109,7 +111,13 @@ impl WriteLane {
         };
         let intake = Arc::new(tokio::sync::Mutex::new(intake));
         let start = |nth| {
-            let lane = Lane { parts: parts.clone(), intake: Arc::clone(&intake) };
+            let mut lane = Lane {
+                parts: parts.clone(),
+                intake: Arc::clone(&intake),
+                connection: None,
+                turn: None,
+                pace: Pace::default(),
+            };
             let thread = std::thread::Builder::new().name(format!("write-{}-{nth}", parts.name));
             thread.spawn(move || lane.run())
         };
@@ -208,56 +216,55 @@ impl Intake {
     }
 }
 
-/// Whose turn it is to take writes: this thread's, until the next one may.
-type Turn = Option<OwnedMutexGuard<Intake>>;
-
 /// What each of the lane's threads owns.
 struct Lane {
     parts: WriteLaneParts,
     intake: Arc<tokio::sync::Mutex<Intake>>,
+    connection: Option<Open>,
+    /// Held while it is this thread's turn to take writes.
+    turn: Option<OwnedMutexGuard<Intake>>,
+    pace: Pace,
 }
 
 impl Lane {
-    fn run(&self) {
-        let mut connection: Option<Open> = None;
+    fn run(&mut self) {
         loop {
-            let mut intake = Arc::clone(&self.intake).blocking_lock_owned();
-            let Some(batch) = intake.next_batch() else { return };
-            let mut turn = Some(intake);
-            let (due, late) = self.split_late(batch);
-            for request in late {
-                answer(request, Err(LaneError::DeadlinePassed));
-            }
-            let claimed = |request: &Request| !request.claim.swap(true, Ordering::SeqCst);
-            let due: Vec<Request> = due.into_iter().filter(claimed).collect();
-            if due.is_empty() {
+            let turn = self.turn.take();
+            let mut turn = turn.unwrap_or_else(|| Arc::clone(&self.intake).blocking_lock_owned());
+            let Some(batch) = turn.next_batch() else { return };
+            self.turn = Some(turn);
+            let (writes, replies) = self.due(batch);
+            if writes.is_empty() {
                 continue;
             }
-            let (writes, replies): (Vec<Write>, Vec<_>) =
-                due.into_iter().map(|request| (request.write, request.reply)).unzip();
-            let answers = self.commit(&mut connection, &writes, &mut turn);
-            drop(turn);
-            for (reply, result) in replies.into_iter().zip(answers) {
+            for (reply, result) in replies.into_iter().zip(self.commit(&writes)) {
                 // Whoever asked may have gone away; the write stands all the same.
                 drop(reply.send(result.map_err(LaneError::from)));
             }
         }
     }
 
-    fn split_late(&self, batch: Vec<Request>) -> (Vec<Request>, Vec<Request>) {
+    /// What of a batch is to be done: neither late nor withdrawn.
+    fn due(&self, batch: Vec<Request>) -> (Vec<Write>, Vec<oneshot::Sender<Answer>>) {
         let now = self.parts.clock.monotonic();
-        batch.into_iter().partition(|request| now <= request.deadline.0)
+        let (mut writes, mut replies) =
+            (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        for request in batch {
+            if now > request.deadline.0 {
+                // Whoever asked may have gone away.
+                drop(request.reply.send(Err(LaneError::DeadlinePassed)));
+            } else if !request.claim.swap(true, Ordering::SeqCst) {
+                writes.push(request.write);
+                replies.push(request.reply);
+            }
+        }
+        (writes, replies)
     }
 
-    fn commit(
-        &self,
-        connection: &mut Option<Open>,
-        writes: &[Write],
-        turn: &mut Turn,
-    ) -> Vec<Result<Outcome, BatchError>> {
-        let stood_idle = connection.is_some();
+    fn commit(&mut self, writes: &[Write]) -> Vec<Result<Outcome, BatchError>> {
+        let stood_idle = self.connection.is_some();
         let began = self.parts.clock.monotonic();
-        let answers = self.try_commit(connection, writes, turn);
+        let answers = self.try_commit(writes);
         // A connection that stood idle may have died with its server before it took anything. That
         // shows at once: what took its time to fail would only take it again.
         let prompt = self.parts.clock.monotonic() - began < DEAD_AT_ONCE;
@@ -270,18 +277,13 @@ impl Lane {
             self.parts.connect.tell_lost();
         }
         if is_lost && prompt {
-            return self.try_commit(connection, writes, turn);
+            return self.try_commit(writes);
         }
         answers
     }
 
-    fn try_commit(
-        &self,
-        connection: &mut Option<Open>,
-        writes: &[Write],
-        turn: &mut Turn,
-    ) -> Vec<Result<Outcome, BatchError>> {
-        let (mut open, topology) = match connection.take() {
+    fn try_commit(&mut self, writes: &[Write]) -> Vec<Result<Outcome, BatchError>> {
+        let (mut open, topology) = match self.connection.take() {
             Some(open) => (open, self.parts.topologies.snapshot().0),
             None => match self.open() {
                 Ok(opened) => opened,
@@ -290,7 +292,15 @@ impl Lane {
         };
         let refresh = |clock| self.parts.topologies.past(clock);
         let (partition, id) = (open.partition.as_mut(), self.parts.id);
-        let mut sealed = || drop(turn.take());
+        let clock = &self.parts.clock;
+        let (began, mut ending) = (clock.monotonic(), None);
+        let (pace, turn) = (self.pace, &mut self.turn);
+        let mut sealed = || {
+            ending = Some(clock.monotonic());
+            if pace.overlaps() {
+                drop(turn.take());
+            }
+        };
         let batch = Batch { writes, begun: &mut open.begun, sealed: &mut sealed };
         let answers = batch::commit_refreshing(partition, id, &topology, batch, refresh);
         let in_doubt = answers.iter().any(|answer| match answer {
@@ -300,7 +310,10 @@ impl Lane {
             Ok(_) | Err(BatchError::Moved { .. } | BatchError::Fenced { .. }) => false,
         });
         if !in_doubt {
-            *connection = Some(open);
+            self.connection = Some(open);
+            if let Some(ending) = ending {
+                self.pace.note(ending - began, clock.monotonic() - ending);
+            }
         }
         answers
     }
@@ -316,11 +329,6 @@ impl Lane {
         batch::open(partition.as_mut(), &topology).map_err(failed)?;
         Ok((Open { partition, begun: None }, topology))
     }
-}
-
-fn answer(request: Request, result: Answer) {
-    // Whoever asked may have gone away.
-    drop(request.reply.send(result));
 }
 
 impl From<BatchError> for LaneError {

@@ -90,6 +90,13 @@ fn home() -> Home {
     Home { proxy, connect, direct, clock: Arc::new(System::new()) }
 }
 
+/// The same, where no time passes but by hand.
+fn home_by_hand() -> (Arc<Manual>, Home) {
+    let clock = Arc::new(Manual::at(0));
+    let home = Home { clock: Arc::clone(&clock) as Arc<dyn Clock>, ..home() };
+    (clock, home)
+}
+
 impl Home {
     fn lane(&self, limits: LaneLimits) -> PointLane {
         let connect = Arc::clone(&self.connect) as Arc<dyn Connect>;
@@ -141,13 +148,17 @@ fn version(outcome: &Outcome) -> Version {
 /// The server has committed the first write and its answer hangs: that is as long as a flush takes.
 #[tokio::test]
 async fn while_a_transaction_is_flushed_the_next_one_is_committed_after_it() {
-    let home = home();
+    let (clock, home) = home_by_hand();
     let lane = home.write_lane(LaneLimits::default());
     let submit = |value: &str| lane.submit(set("k", value.to_owned()), home.deadline()).unwrap();
-    // The threads take turns: each of them has its connection then.
-    for _ in 0..LaneLimits::default().write_threads {
-        submit("before").await.unwrap().unwrap();
-    }
+    submit("connects").await.unwrap().unwrap();
+    // The lane sees how long this server takes to flush.
+    home.proxy.strike_with("COMMIT", Strike::HoldAnswer);
+    let slow = submit("slow");
+    home.proxy.wait_until_struck();
+    clock.advance_ms(100);
+    home.proxy.heal();
+    slow.await.unwrap().unwrap();
     home.proxy.strike_with("COMMIT", Strike::HoldAnswer);
     let mut first = submit("first");
     home.proxy.wait_until_struck();
@@ -157,7 +168,21 @@ async fn while_a_transaction_is_flushed_the_next_one_is_committed_after_it() {
     home.proxy.heal();
     let first = version(&first.await.unwrap().unwrap());
     assert!(first < second, "{first} {second}: in the order in which they came");
-    assert_eq!(home.connect.made(), LaneLimits::default().write_threads);
+    assert_eq!(home.connect.made(), 2);
+}
+
+#[tokio::test]
+async fn while_flushes_are_quick_one_connection_does_all_the_writing() {
+    let (_, home) = home_by_hand();
+    let lane = home.write_lane(LaneLimits::default());
+    let mut last = Version::ZERO;
+    for nth in 0..20 {
+        let write = lane.submit(set("k", nth.to_string()), home.deadline()).unwrap();
+        let next = version(&write.await.unwrap().unwrap());
+        assert!(last < next, "{last} {next}");
+        last = next;
+    }
+    assert_eq!(home.connect.made(), 1);
 }
 
 #[tokio::test]
