@@ -148,9 +148,9 @@ pub trait Tables: AcceptorTable + Beats {
     fn entries(&mut self, origin: PartitionId, after: Version, max: usize) -> Result<Vec<Entry>>;
     /// Adds log entries; one that stands already is left alone.
     fn put_entries(&mut self, entries: &[Entry]) -> Result<()>;
-    /// The same, and the transaction asks for nothing after it: an engine may send it together with
-    /// the end.
-    fn put_last_entries(&mut self, entries: &[Entry]) -> Result<()> {
+    /// Adds the log entries of versions that were taken in this transaction: none of them stands
+    /// (VER-1). It asks for nothing after them: an engine may send them together with the end.
+    fn put_new_entries(&mut self, entries: &[Entry]) -> Result<()> {
         self.put_entries(entries)
     }
     /// Removes the entries of an origin up to and including `upto`.

@@ -204,3 +204,28 @@ fn the_server_tells_what_durability_rests_on() {
     // As tests set it, to be fast: a partition on such a server is shown as relaxed.
     assert_eq!(settings.relaxed(), ["innodb_flush_method is nosync"]);
 }
+
+/// A clock that was turned back gives a version anew: its log entry stands, and stops it.
+#[test]
+fn no_version_is_given_twice_whoever_turns_the_clock_back() {
+    for writes in [1, 40] {
+        let mut home = home();
+        let batch = |value: &str| -> Vec<Write> {
+            (0..writes).map(|nth| set(format!("k{nth}"), value.to_owned())).collect()
+        };
+        write(&mut home.connection, &batch("first")).unwrap();
+        home.tamper(&format!("UPDATE clock SET seq = seq - {writes}"));
+        let error = write(&mut home.connection, &batch("second")).unwrap_err();
+        assert_eq!(kind(&error), "engine", "VER-1: {error:?}");
+        assert_eq!(value(&mut home.connection, "k0").unwrap().as_deref(), Some(&b"first"[..]));
+    }
+}
+
+#[test]
+fn a_partition_that_was_founded_anew_under_a_connection_is_written_to_as_what_it_is() {
+    let mut home = home();
+    write(&mut home.connection, &[set("k", "v")]).unwrap();
+    home.tamper("UPDATE clock SET partition_id = 9");
+    write(&mut home.connection, &[set("k", "w")]).unwrap();
+    assert_eq!(read(&mut home.connection, "k").unwrap().unwrap().origin.0, 9);
+}

@@ -20,8 +20,9 @@
 //! # What it costs
 //!
 //! A point read of up to 64 keys is one round trip ([`Transact::points`]); a commit of a batch is
-//! three: fence and sequence, rows, log entries with `COMMIT` (of a large batch four). Statements
-//! are prepared once a connection, in few sizes ([`statements`]).
+//! three: fence and sequence, rows, log entries with `COMMIT`; of more than 32 writes four, with
+//! most of the entries prepared ([`log`]). Statements are prepared once a connection, in few sizes
+//! ([`statements`]).
 //!
 //! # Bounds
 //!
@@ -37,6 +38,7 @@ mod acceptor;
 mod beats;
 mod failure;
 mod line;
+mod log;
 mod params;
 mod run;
 mod server;
@@ -59,7 +61,7 @@ use self::line::Line;
 use self::params::{bounded, key_params};
 use self::run::run_of;
 use self::session::{Known, Session, cell, of};
-use self::statements::{Begin, Edges, KEYS_MAX, PUT_ENTRIES, size_of_list};
+use self::statements::{Begin, Edges, KEYS_MAX, PUT_NEW_ENTRIES, size_of_list};
 use self::stored::{Columns, Torn};
 use super::engine::{Engine, EngineKind};
 use super::tables::{Cell, Points, Tables, Transact};
@@ -233,7 +235,7 @@ impl MysqlConnection {
             }
             // The server has said no to what stands before the commit, and went no further.
             Err(failed) if last.is_some() && answered.is_empty() && failed.keeps_line() => {
-                Err(Failed { statement: PUT_ENTRIES.name, ..failed }.into())
+                Err(Failed { statement: PUT_NEW_ENTRIES.name, ..failed }.into())
             }
             Err(failed) => Err(failed_commit(failed)),
         }

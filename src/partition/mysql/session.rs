@@ -11,9 +11,7 @@ use mysql::Value;
 
 use super::failure::Failed;
 use super::line::{Line, Reply};
-use super::params::{
-    after_prefix, bounded, bytes, entry_params, filled, key_params, number, row_params, spell_entry,
-};
+use super::params::{after_prefix, bounded, bytes, filled, key_params, number, row_params};
 use super::run::run_of;
 use super::server::ServerSettings;
 use super::statements::{
@@ -21,7 +19,7 @@ use super::statements::{
     size_of_list,
 };
 use super::stored::{Columns, Stored, Torn, all_of, clock_row, set_id, stored_topology};
-use super::{Open, upkeep};
+use super::{Open, log, upkeep};
 use crate::clock::Clock;
 use crate::partition::tables::{Cell, ClockRow, CursorRow, Noted, Stretch, Tables};
 use crate::partition::upkeep::{ConflictPlace, Expired, Mark, Stride, Sum};
@@ -31,9 +29,6 @@ use crate::version::{Epoch, PartitionId, RunId, Seq, SetId, Version};
 
 /// Rows go to the server in statements of about so many bytes, if its own limit allows.
 const STATEMENT_BYTES: usize = 2 << 20;
-/// Log entries that go with the end, as text: a round trip less, and about 2 us more an entry.
-const LAST_ENTRIES_MAX: usize = 64;
-const LAST_BYTES_MAX: usize = 16 << 10;
 /// What a row needs in a packet besides its [`Record::weight`], generously.
 const ROW_OVERHEAD_BYTES: usize = 1 << 10;
 
@@ -70,7 +65,7 @@ pub(super) struct Session<'a> {
     line: &'a mut Line,
     known: Known<'a>,
     begin: Begin,
-    open: &'a mut Open,
+    pub(super) open: &'a mut Open,
     now_ms: Option<i64>,
 }
 
@@ -325,16 +320,22 @@ impl Tables for Session<'_> {
     }
 
     fn take(&mut self, fence: Option<Epoch>, count: u64) -> Result<Option<Seq>> {
-        let sql = statements::take(fence, count);
+        let known = *self.known.partition;
+        let sql = statements::take(fence, count, known);
         let replies = self.texts(statements::TAKE, &sql).map_err(Self::about_clock)?;
         let mut replies = replies.into_iter();
         let taken = replies.next().unwrap_or_default();
         if taken.found == 0 {
-            return Ok(None);
+            // Founded anew since, as another partition? Then that one is written to.
+            return match known {
+                Some(known) if self.clock()?.partition != known => self.take(fence, count),
+                Some(_) | None => Ok(None),
+            };
         }
         let row = replies.next().and_then(|reply| reply.rows.into_iter().next());
         let mut columns = Columns::of(row.unwrap_or_default());
-        let read = columns.origin().and_then(|partition| Ok((partition, columns.number()?)));
+        let partition = known.map_or_else(|| columns.origin(), Ok);
+        let read = partition.and_then(|partition| Ok((partition, columns.number()?)));
         let (partition, now_ms) = read.map_err(|torn| torn.at(statements::TAKE))?;
         self.keep(partition, now_ms);
         match taken.last_insert_id.checked_sub(count).and_then(Seq::new) {
@@ -393,51 +394,23 @@ impl Tables for Session<'_> {
     }
 
     fn head(&mut self, origin: PartitionId) -> Result<Version> {
-        let params = vec![Value::Int(origin.0.into())];
-        let row = self.execute(&statements::HEAD, 1, params)?.rows.into_iter().next();
-        let version = row.map(|row| Columns::of(row).version()).transpose();
-        Ok(version.map_err(|torn| torn.at(statements::HEAD.name))?.unwrap_or(Version::ZERO))
+        log::head(self, origin)
     }
 
     fn entries(&mut self, origin: PartitionId, after: Version, max: usize) -> Result<Vec<Entry>> {
-        let params = vec![Value::Int(origin.0.into()), Value::Int(after.packed()), bounded(max)];
-        let reply = self.execute(&statements::ENTRIES, 1, params)?;
-        all_of(reply.rows, statements::ENTRIES.name, |columns| {
-            let version = columns.version()?;
-            let space = columns.space()?;
-            Ok(Entry { origin, version, key: Key::stored(space, columns.bytes()?) })
-        })
+        log::entries(self, origin, after, max)
     }
 
     fn put_entries(&mut self, entries: &[Entry]) -> Result<()> {
-        let mut rest = entries;
-        while !rest.is_empty() {
-            let (taken, size) = rows_of_insert(rest.len(), crate::record::KEY_BYTES_WIDTH / 8);
-            let params = filled(&rest[..taken], size, entry_params);
-            self.execute(&statements::PUT_ENTRIES, size, params)?;
-            rest = &rest[taken..];
-        }
-        Ok(())
+        log::put(self, entries)
     }
 
-    fn put_last_entries(&mut self, entries: &[Entry]) -> Result<()> {
-        let bytes: usize = entries.iter().map(|entry| entry.key.bytes().len()).sum();
-        let is_small = (1..=LAST_ENTRIES_MAX).contains(&entries.len()) && bytes <= LAST_BYTES_MAX;
-        if !is_small || !self.open.has_begun {
-            return self.put_entries(entries);
-        }
-        self.open.last = Some(statements::PUT_ENTRIES.spelled(entries, spell_entry));
-        Ok(())
+    fn put_new_entries(&mut self, entries: &[Entry]) -> Result<()> {
+        log::put_new(self, entries)
     }
 
     fn remove_entries(&mut self, origin: PartitionId, upto: Version) -> Result<()> {
-        loop {
-            let params = vec![Value::Int(origin.0.into()), Value::Int(upto.packed())];
-            let removed = self.execute(&statements::REMOVE_ENTRIES, 1, params)?.found;
-            if removed < statements::REMOVED_AT_ONCE {
-                return Ok(());
-            }
-        }
+        log::remove(self, origin, upto)
     }
 
     fn cells(&mut self, keys: &[&Key], value_bytes_max: usize) -> Result<HashMap<Key, Cell>> {

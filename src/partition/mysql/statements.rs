@@ -14,7 +14,7 @@
 //! changes nothing.
 
 use super::Patience;
-use crate::version::{Epoch, Seq};
+use crate::version::{Epoch, PartitionId, Seq};
 
 /// The server's own time: milliseconds since 1970 UTC, whatever its time zone and beyond 2038.
 macro_rules! now_ms {
@@ -85,16 +85,22 @@ const fn text(name: &'static str, sql: &'static str) -> Text {
 pub(super) const KEYS_MAX: usize = 64;
 
 /// The sizes of lists and of inserts. From 4 to 128, which is what reads are gathered to and group
-/// commits mostly take, each is at most a quarter more than the one before; for the pages of a sync
-/// at most a half.
-const SIZES: [usize; 26] = [
-    1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 192,
-    256,
+/// commits mostly take, each is at most a quarter more than the one before, from 28 on a seventh;
+/// for the pages of a sync at most a half. A prepared row costs MariaDB 5 KB of memory, a log entry
+/// half of that: all sizes of both are 14 MB, for a connection that has written batches of each.
+const SIZES: [usize; 36] = [
+    1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18, 20, 22, 24, 28, 32, 36, 40, 44, 48, 52, 56, 60, 64,
+    72, 80, 88, 96, 104, 112, 120, 128, 192, 256,
 ];
 
 /// The least size for so many.
 fn size_above(items: usize) -> usize {
     SIZES.into_iter().find(|size| *size >= items).unwrap_or(ROWS_MAX)
+}
+
+/// The greatest size for at most so many; of none, one.
+pub(super) fn size_below(items: usize) -> usize {
+    SIZES.into_iter().rev().find(|size| *size <= items).unwrap_or(1)
 }
 
 /// The size of the list that `keys` keys go into.
@@ -113,7 +119,7 @@ pub(super) fn rows_of_insert(rows: usize, weight: usize) -> (usize, usize) {
     if (above - rows.min(above)) * weight <= FILLING_BYTES_MAX {
         return (rows.min(above), above);
     }
-    let below = SIZES.into_iter().rev().find(|size| *size <= rows).unwrap_or(1);
+    let below = size_below(rows);
     (below, below)
 }
 
@@ -298,15 +304,19 @@ pub(super) static NOW: Text = text("now", concat!("SELECT ", now_ms!()));
 /// What [`take`] is called in errors.
 pub(super) const TAKE: &str = "take";
 
-/// Fence and sequence in one statement, and what else a commit has to know.
-pub(super) fn take(fence: Option<Epoch>, count: u64) -> String {
-    let fence = fence.map_or_else(String::new, |epoch| format!("AND epoch = {epoch}"));
+/// Fence and sequence in one statement, and what else a commit has to know: the time, and which
+/// partition this is, unless it is `known`, and then only asked whether it still is.
+pub(super) fn take(fence: Option<Epoch>, count: u64, known: Option<PartitionId>) -> String {
+    let fence = fence.map_or_else(String::new, |epoch| format!(" AND epoch = {epoch}"));
+    let same = known.map_or_else(String::new, |known| format!(" AND partition_id = {}", known.0));
+    let told = match known {
+        Some(_) => concat!("SELECT ", now_ms!()),
+        None => concat!("SELECT partition_id, ", now_ms!(), " FROM clock WHERE id = 1"),
+    };
     let last = Seq::MAX.number().saturating_sub(count);
     format!(
         "UPDATE clock SET seq = LAST_INSERT_ID(seq + {count})
-         WHERE id = 1 AND reseeding = 0 AND seq <= {last} {fence};
-         SELECT partition_id, {} FROM clock WHERE id = 1",
-        now_ms!()
+         WHERE id = 1 AND reseeding = 0 AND seq <= {last}{fence}{same}; {told}"
     )
 }
 
@@ -364,6 +374,13 @@ pub(super) static PUT_ENTRIES: Prepared = listed(
     "INSERT INTO `change` (origin, version, space, id) VALUES ",
     "(?,?,?,?)",
     " ON DUPLICATE KEY UPDATE version = VALUES(version)",
+);
+/// Those of the partition's own new versions: that none of them stands is VER-1.
+pub(super) static PUT_NEW_ENTRIES: Prepared = listed(
+    "put new entries",
+    "INSERT INTO `change` (origin, version, space, id) VALUES ",
+    "(?,?,?,?)",
+    "",
 );
 pub(super) static REMOVE_ENTRIES: Prepared = prepared(
     "remove entries",
@@ -554,7 +571,8 @@ mod tests {
 
     #[test]
     fn the_fence_is_part_of_the_statement() {
-        assert!(take(Some(Epoch::FIRST), 3).contains("AND epoch = 1;"));
-        assert!(!take(None, 3).contains("epoch ="));
+        assert!(take(Some(Epoch::FIRST), 3, None).contains("AND epoch = 1;"));
+        assert!(!take(None, 3, None).contains("epoch ="));
+        assert!(take(None, 3, Some(PartitionId(2))).contains("AND partition_id = 2;"));
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn commit(
         .filter(|(version, _)| Rule::EntryPerWrite.in_force() || stays(*version))
         .map(|(version, key)| Entry { origin: place.origin, version, key })
         .collect();
-    tables.put_last_entries(&entries)?;
+    tables.put_new_entries(&entries)?;
     Ok(evaluated.outcomes)
 }
 
