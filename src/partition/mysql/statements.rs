@@ -547,7 +547,7 @@ mod tests {
     #[test]
     fn lists_have_few_sizes() {
         let sizes: Vec<usize> = [1, 2, 3, 9, 33, 64].into_iter().map(size_of_list).collect();
-        assert_eq!(sizes, [1, 2, 3, 10, 40, 64]);
+        assert_eq!(sizes, [1, 2, 3, 10, 36, 64]);
     }
 
     #[test]
@@ -557,9 +557,17 @@ mod tests {
             let (taken, size) = rows_of_insert(rows, 1 << 20);
             assert!(taken == size && size <= rows, "{rows}");
         }
-        assert_eq!(rows_of_insert(100, 100), (100, 112));
+        assert_eq!(rows_of_insert(100, 100), (100, 104));
         assert_eq!(rows_of_insert(100, 100_000), (96, 96));
         assert_eq!(rows_of_insert(1000, 100), (256, 256));
+    }
+
+    #[test]
+    fn a_statement_that_is_not_filled_up_takes_no_more_than_there_are() {
+        for items in 1..=ROWS_MAX + 1 {
+            assert!((1..=items).contains(&size_below(items)), "{items}");
+        }
+        assert_eq!((size_below(57), size_below(1_000)), (56, 256));
     }
 
     #[test]
