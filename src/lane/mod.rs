@@ -1,11 +1,11 @@
 //! Lanes: the only bridge between requests and a partition's blocking connections.
 //!
 //! A **write lane** is a bounded queue and a thread with a connection, or two that take turns at a
-//! distant partition: it takes whatever is waiting into one transaction (group commit). A **point
-//! lane** takes the small point reads of a distant partition together, as many as wait; those of
-//! local engines run where they are asked, over **local readers**. The **pool** lends checked
-//! connections for all else: to a **read lane**, a few threads for what may not run on the thread
-//! that asked (lists, large values), to a **push lane**, which takes rows of other masters
+//! distant partition with a slow disk: it takes what waits into one transaction (group commit). A
+//! **point lane** takes the small point reads of a distant partition together, as many as wait;
+//! those of local engines run where they are asked, over **local readers**. The **pool** lends
+//! checked connections for all else: to a **read lane**, a few threads for what may not run on the
+//! thread that asked (lists, large values), to a **push lane**, which takes rows of other masters
 //! together, and to rounds of sync.
 //!
 //! BOUND-1: each queue is bounded in requests, those of writes and pushes in bytes too; each

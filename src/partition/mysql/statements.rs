@@ -11,7 +11,8 @@
 //!
 //! Lists come in fixed sizes, so that there are few statements to prepare: [`size_of_list`] for
 //! keys, [`rows_of_insert`] for rows. What is missing to a size repeats the last item, which
-//! changes nothing.
+//! changes nothing. Where it would, in [`PUT_NEW_ENTRIES`], a statement takes no more than there
+//! are ([`size_below`]).
 
 use super::Patience;
 use crate::version::{Epoch, PartitionId, Seq};
